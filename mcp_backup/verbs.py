@@ -1,0 +1,285 @@
+"""What can be asked of the engine, and what it answers: the words all doors share.
+
+Requests and reports are plain facts. A report is built from what happened, never from what was
+asked. Sizes are bytes, durations seconds, times aware and UTC.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from mcp_backup.manifest import Failure
+from mcp_backup.sources.source import Component, Finding, Holder
+
+
+class BackupType(StrEnum):
+    """Which sources, and how suspiciously they are read."""
+
+    FULL = "full"  # every source, read whole
+    INCREMENTAL = "incremental"  # every source; what provably did not change is not read
+    DATABASE = "database"
+    CONFIG = "config"
+    WORKFLOW = "workflow"
+
+
+class Level(StrEnum):
+    """How deep a verification or a check looks."""
+
+    STRUCTURE = "structure"  # everything referred to is there
+    DATA = "data"  # and every byte of it is read back, decrypted and hashed
+    RESTORE = "restore"  # and rebuilt in scratch and examined like a live source
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """Back up now. `databases` names database sources; empty means all of the type's sources."""
+
+    backup_type: BackupType = BackupType.FULL
+    databases: tuple[str, ...] = ()
+    verify: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOutcome:
+    """What became of one source in a backup."""
+
+    name: str
+    component: Component
+    kind: str
+    outcome: Literal["stored", "unchanged", "failed"]
+    files: int
+    read_bytes: int
+    added_bytes: int
+    duration_seconds: float
+    failure: Failure | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFinding:
+    """A finding and the source it is about."""
+
+    source: str
+    code: str
+    subject: str
+    message: str
+
+    @classmethod
+    def of(cls, source: str, finding: Finding) -> "SourceFinding":
+        """Attach a source's name to its finding."""
+        return cls(source, finding.code, finding.subject, finding.message)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """One backup, done. `added_bytes` is what the repository grew by, as stored."""
+
+    backup_id: str
+    snapshot_id: str
+    backup_type: BackupType
+    status: Literal["completed", "partial"]
+    started: datetime
+    duration_seconds: float
+    read_bytes: int
+    added_bytes: int
+    verification: Literal["passed", "findings", "skipped"]
+    outcomes: tuple[SourceOutcome, ...]
+    findings: tuple[SourceFinding, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupEntry:
+    """One backup in a list. `ours` is False for snapshots that other programs made."""
+
+    backup_id: str
+    snapshot_id: str
+    backup_type: str
+    status: str
+    time: datetime
+    note: str
+    sources: tuple[str, ...]
+    failed: tuple[str, ...]
+    total_bytes: int
+    added_bytes: int
+    hostname: str
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPage:
+    """One page of backups, newest first. `next_cursor` is "" on the last page."""
+
+    entries: tuple[BackupEntry, ...]
+    next_cursor: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a verification found; no findings means that everything agreed."""
+
+    backup_id: str
+    snapshot_id: str
+    level: Level
+    findings: tuple[SourceFinding, ...]
+    sources: tuple[str, ...]
+    read_bytes: int
+    duration_seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """Plan a restore. Empty `components` and `databases` mean everything in the backup."""
+
+    backup_id: str = "latest"
+    components: tuple[Component, ...] = ()
+    databases: tuple[str, ...] = ()
+    target: Literal["original", "scratch"] = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTarget:
+    """What a restore would do to one source.
+
+    `lost` says in a sentence what newer data the live side holds that the backup does not, or "".
+    """
+
+    source: str
+    component: Component
+    kind: str
+    original: str
+    live_state: Literal["present", "absent", "damaged"]
+    live_bytes: int
+    backup_bytes: int
+    action: Literal["replace", "create", "stage"]
+    holders: tuple[Holder, ...] = ()
+    lost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """A restore that could be done: what it saw, what it would do, and until when it holds."""
+
+    plan_id: str
+    backup_id: str
+    snapshot_id: str
+    created: datetime
+    expires: datetime
+    target: Literal["original", "scratch"]
+    targets: tuple[PlannedTarget, ...]
+    scratch: str
+    needed_bytes: int
+    free_bytes: int
+    approval: Literal["none", "human", "elicit", "token"]
+    approved: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredTarget:
+    """One source, restored: where it is now, how many bytes, and what the examination found."""
+
+    source: str
+    component: Component
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """A restore, done. `undo_id` is "" when nothing live was touched."""
+
+    restore_id: str
+    plan_id: str
+    backup_id: str
+    status: Literal["restored", "staged"]
+    targets: tuple[RestoredTarget, ...]
+    undo_id: str
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UndoReport:
+    """An undo, done: live data is as it was before the restore."""
+
+    restore_id: str
+    targets: tuple[RestoredTarget, ...]
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UndoPoint:
+    """A restore that can be undone."""
+
+    restore_id: str
+    backup_id: str
+    time: datetime
+    sources: tuple[str, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFinding:
+    """One thing wrong in the repository: a stable code, the object's name, the fact."""
+
+    code: str
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check of the repository found, and how much it looked at."""
+
+    level: Level
+    findings: tuple[CheckFinding, ...]
+    snapshots: int
+    packs: int
+    blobs: int
+    read_bytes: int
+    duration_seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """An export, done. `proof` says how it was shown to be exact."""
+
+    backup_id: str
+    path: str
+    size: int
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class InitReport:
+    """A repository, made (or found: `created` is False). `sources` counts what is configured."""
+
+    location: str
+    repository_id: str
+    created: bool
+    password_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing `doctor` looked at."""
+
+    level: Literal["ok", "warning", "problem"]
+    subject: str
+    message: str
+    hint: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
