@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mcp_backup.errors import IntegrityError, UnsupportedFormat
-from mcp_backup.sources.source import Component, Evidence, FileEvidence
+from mcp_backup.sources.source import Component, Evidence, FileEvidence, Finding
 
 VERSION = 1
 PATH = "manifest.json"
@@ -35,6 +35,9 @@ class SourceRecord:
     `tree` is where it lies in the snapshot, e.g. "databases/notes"; "" when it failed.
     `chunk_size` is the fixed cut of its image in bytes, 0 where there is none. `read` and `added`
     are bytes read from the source, and bytes added to the repository for it (stored size).
+    `verified` tells that the copy was read back from the store and examined before the snapshot
+    was written; `findings` are what that examination found wrong with the source itself (the
+    bytes were proven equal by then), so a restore that finds the same brings back what was there.
     """
 
     name: str
@@ -49,6 +52,8 @@ class SourceRecord:
     duration_seconds: float
     evidence: Evidence | None
     failure: Failure | None
+    verified: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ _RECORD = (
     "read",
     "added",
     "duration_seconds",
+    "verified",
 )
 
 
@@ -120,6 +126,7 @@ def _record(item: Mapping[str, Any]) -> SourceRecord:
         component=Component(item["component"]),
         evidence=_evidence(evidence) if evidence is not None else None,
         failure=Failure(failure["code"], failure["message"], failure["hint"]) if failure else None,
+        findings=tuple(Finding(f["code"], f["subject"], f["message"]) for f in item["findings"]),
         **{key: item[key] for key in _RECORD},
     )
 
