@@ -1,0 +1,278 @@
+"""Objects as files in a local directory, in restic's layout, durable and all or nothing.
+
+    put      <id>-tmp-<random>: write, chmod 0400, fsync; link to <id>; fsync directory; unlink
+    get      open, pread
+    delete   unlink; fsync directory
+
+restic reads what this writes and the other way round; both ignore the other's temporary files.
+Temporary files that a killed process left are removed by a later `put` into the same directory
+once they are a day older than the object just written: by the filesystem's own clock, so that
+no other machine's can make a live one look old.
+"""
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from anyio import to_thread
+
+from mcp_backup.durable import (
+    create_durably,
+    final_name,
+    fsync_directory,
+    make_directory_durably,
+    remove_durably,
+)
+from mcp_backup.errors import (
+    IntegrityError,
+    ObjectMissing,
+    StoreDenied,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
+from mcp_backup.store.layout import (
+    DIRECTORIES,
+    PACK_DIRECTORIES,
+    checked_name,
+    checked_prefix,
+    is_object_name,
+)
+
+_LEFTOVER_SECONDS = (
+    24 * 3600
+)  # no `put` takes that long, not even across a suspended laptop's night
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_PASSING = {  # what a disk that was unplugged, a network filesystem or a busy machine answers
+    errno.EIO,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EINTR,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENODEV,
+    errno.ENOENT,  # while putting: somebody removed the directory or the temporary file
+    errno.ENOLCK,
+    errno.ENOMEM,
+    errno.ENOTCONN,
+    errno.ENXIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+}
+
+
+class LocalStore:
+    """A `Store` in the directory `root`. Safe to use from several tasks and processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Speak for the directory `root`; nothing is looked at or made yet."""
+        self._root = root
+        self._swept: set[Path] = set()
+
+    @property
+    def location(self) -> str:
+        """The directory's path."""
+        return str(self._root)
+
+    async def create_layout(self) -> None:
+        """Make the root and the layout's directories where they are missing, as restic does.
+
+        A cancel leaves some of them, which do no harm.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable: the directory cannot be made.
+        """
+        await to_thread.run_sync(self._create_layout)
+
+    async def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        """Store `data` under `name`. A cancel waits for the whole object.
+
+        Raises:
+            IntegrityError: the name is taken by other bytes, which were left as they are.
+            StoreFull, StoreDenied, StoreUnavailable: nothing was stored, and nothing lost.
+        """
+        await to_thread.run_sync(self._put, checked_name(name), data)
+
+    async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return `length` bytes from `offset`, or all that follows `offset`.
+
+        Raises:
+            ObjectMissing: there is no such object.
+            IntegrityError: the object ends before that.
+        """
+        return await to_thread.run_sync(self._get, checked_name(name), offset, length)
+
+    async def size(self, name: str) -> int:
+        """Return the object's size in bytes.
+
+        Raises:
+            ObjectMissing: there is no such object.
+        """
+        return await to_thread.run_sync(self._size, checked_name(name))
+
+    async def objects(self, prefix: str) -> Mapping[str, int]:
+        """Return name → size in bytes of what is under `prefix`, in the names' order."""
+        return await to_thread.run_sync(self._objects, checked_prefix(prefix))
+
+    async def delete(self, name: str) -> None:
+        """Remove the object, durably; removing what is not there succeeds."""
+        await to_thread.run_sync(self._delete, checked_name(name))
+
+    def _create_layout(self) -> None:
+        with self._translated("create", "the repository's directories"):
+            make_directory_durably(self._root)
+            for directory in (*DIRECTORIES, *PACK_DIRECTORIES):
+                (self._root / directory).mkdir(mode=0o700, exist_ok=True)
+            fsync_directory(self._root / "data")
+            fsync_directory(self._root)
+
+    def _put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        path = self._root / name
+        with self._translated("put", name):
+            file_mode, directory_mode = self._modes()
+            try:
+                if not path.parent.is_dir():
+                    self._make_directories(path.parent, directory_mode)
+                create_durably(path, data, file_mode)
+            except FileExistsError:
+                if path.read_bytes() != data:
+                    raise IntegrityError(
+                        f"put {name}: {self.location} holds other bytes under that name",
+                        hint="Run `mcp-backup check`. What is there was not changed.",
+                    ) from None
+            self._sweep(path)
+
+    def _modes(self) -> tuple[int, int]:
+        """Objects and directories are the group's too where `config` is, as restic has it."""
+        try:
+            shared = (self._root / "config").stat().st_mode & 0o040
+        except FileNotFoundError:
+            shared = 0
+        return (0o440, 0o770) if shared else (0o400, 0o700)
+
+    def _make_directories(self, path: Path, mode: int) -> None:
+        if not self._root.is_dir():  # an unmounted disk: writing below its mount point helps nobody
+            raise self._rootless()
+        make_directory_durably(path, mode)
+
+    def _sweep(self, written: Path) -> None:
+        if written.parent in self._swept:
+            return
+        self._swept.add(written.parent)
+        with suppress(OSError):  # tidying may wait; what was asked for is done
+            newest = written.stat().st_mtime
+            for path in written.parent.iterdir():
+                if self._is_temporary(path) and path.lstat().st_mtime < newest - _LEFTOVER_SECONDS:
+                    path.unlink()
+
+    def _is_temporary(self, path: Path) -> bool:
+        name = final_name(path.relative_to(self._root).as_posix())
+        return name is not None and is_object_name(name)
+
+    def _get(self, name: str, offset: int, length: int | None) -> bytes:
+        with self._translated("get", name):
+            descriptor = os.open(self._root / name, os.O_RDONLY)
+            try:
+                there = os.fstat(descriptor).st_size - offset
+                if there < (length or 0):
+                    raise _cut_short(name, offset, max(there, 0), length or 0)
+                return _read_exactly(descriptor, name, offset, there if length is None else length)
+            finally:
+                os.close(descriptor)
+
+    def _size(self, name: str) -> int:
+        with self._translated("size", name):
+            return (self._root / name).stat().st_size
+
+    def _objects(self, prefix: str) -> dict[str, int]:
+        found: list[tuple[str, int]] = []
+        pending = [prefix] if prefix else ["", *(f"{directory}/" for directory in DIRECTORIES)]
+        if "data/" in pending:
+            pending += (f"{directory}/" for directory in PACK_DIRECTORIES)
+        for directory in pending:
+            with self._translated("list", directory or "config"):
+                found += self._files(directory)
+        return dict(sorted(found))
+
+    def _files(self, directory: str) -> Iterator[tuple[str, int]]:
+        try:
+            entries = os.scandir(self._root / directory)
+        except FileNotFoundError:
+            return
+        with entries:
+            for entry in entries:
+                name = directory + entry.name
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    if is_object_name(name) and entry.is_file():
+                        yield name, entry.stat().st_size
+
+    def _delete(self, name: str) -> None:
+        with self._translated("delete", name):
+            remove_durably(self._root / name)
+
+    @contextmanager
+    def _translated(self, verb: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._meaning(error, verb, name) from error
+
+    def _meaning(self, error: OSError, verb: str, name: str) -> StoreError:
+        fact = f"{verb} {name} in {self.location}: {error.strerror or error}"
+        if error.errno == errno.ENOENT and verb in ("get", "size"):
+            if name == "config" or self._root.is_dir():
+                return ObjectMissing(name, self.location)
+            return self._rootless()
+        if error.errno in _FULL:
+            return StoreFull(
+                f"{fact}; {self._free()} are free there",
+                hint="Free some space, then run it again. What was stored before is intact.",
+            )
+        if error.errno in _DENIED:
+            return StoreDenied(
+                f"{fact} (as user {os.geteuid()})",
+                hint="Give this user access to that directory, or correct `repository.location` "
+                "in the settings. What was stored before is intact.",
+            )
+        if error.errno in _PASSING:
+            return StoreUnavailable(
+                fact, hint="Look at the disk and the system's log, then try again."
+            )
+        return StoreError(fact, hint="Look at that path. What was stored before is intact.")
+
+    def _rootless(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.location} is not a directory",
+            hint="Is its disk mounted? Otherwise correct `repository.location` in the settings, "
+            "or run `mcp-backup init`. Nothing was changed.",
+        )
+
+    def _free(self) -> str:
+        try:
+            status = os.statvfs(self._root)
+        except OSError:
+            return "unknown amounts"
+        return f"{status.f_bavail * status.f_frsize} bytes"
+
+
+def _read_exactly(descriptor: int, name: str, offset: int, wanted: int) -> bytes:
+    data = os.pread(descriptor, wanted, offset)
+    while len(data) < wanted:  # the kernel gives at most 2 GiB at a time
+        more = os.pread(descriptor, wanted - len(data), offset + len(data))
+        if not more:
+            raise _cut_short(name, offset, len(data), wanted)
+        data += more
+    return data
+
+
+def _cut_short(name: str, offset: int, there: int, wanted: int) -> IntegrityError:
+    return IntegrityError(
+        f"get {name}: {there} bytes at {offset}, wanted {wanted}",
+        hint="Run `mcp-backup check`: the object is shorter than it was when it was stored.",
+    )
