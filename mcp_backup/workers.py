@@ -187,9 +187,13 @@ class Channel:
         self._file = connection.makefile("rb", buffering=1 << 16)
 
     def send(self, kind: str, payload: bytes = b"", **fields: Any) -> None:
+        """Send one frame, given in parts."""
+        self.reply(Frame(kind, fields, payload))
+
+    def reply(self, frame: Frame) -> None:
         """Send one frame; ends the process when the parent has gone."""
         try:
-            self._connection.sendall(Frame(kind, fields, payload).encode())
+            self._connection.sendall(frame.encode())
         except OSError:
             os._exit(0)  # nobody is left to tell
 

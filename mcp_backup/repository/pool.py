@@ -1,0 +1,261 @@
+"""The sealing pool: one crew for slots, in this process at first, in worker processes under load.
+
+Starting interpreters costs a tenth of a second of every core, more than a small backup needs
+altogether; so the first mebibytes of a run are worked on in a thread, and the processes start
+when more turns up. Either way the same code does the work (`sealing.SlotSealer`), and nothing
+else about a backup depends on where.
+"""
+
+import os
+from array import array
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+
+from mcp_backup.arena import SLACK, SLOT_SIZE, Arena
+from mcp_backup.errors import IntegrityError, StoreFull, WorkerDied
+from mcp_backup.format.crypto import MasterKey
+from mcp_backup.repository.sealing import NO_FILE, SlotSealer, answer, unsealed
+from mcp_backup.tasks import task_group
+from mcp_backup.workers import Frame, Worker, worker
+
+DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on databases
+_THREAD_REQUESTS = 16  # about 8 MiB of slots hashed and sealed before processes pay off
+_MAX_WORKERS = 4  # beyond that the capture is the bottleneck
+_SLOTS_PER_WORKER = 3
+_CAPTURE_SLOTS = 4  # filled or being filled while the crew is busy
+MAX_CHUNKS = SLACK // 32  # sealing adds 32 bytes a chunk, and may not overtake its input
+
+
+class _Hand(Protocol):
+    """One member of the crew: answers requests one after the other."""
+
+    async def ask(self, kind: str, payload: bytes, **fields: int | str) -> Frame: ...
+
+
+class _ThreadHand:
+    """Works in a thread of this process."""
+
+    def __init__(self, sealer: SlotSealer) -> None:
+        self._sealer = sealer
+        self._turn = anyio.Lock()
+
+    async def ask(self, kind: str, payload: bytes, **fields: int | str) -> Frame:
+        frame = Frame(kind, fields, payload)
+        async with self._turn:
+            return await to_thread.run_sync(answer, self._sealer, frame)
+
+    async def unseal(self, sealed: bytes, file: int, pieces: bytes) -> Frame:
+        async with self._turn:
+            return await to_thread.run_sync(unsealed, self._sealer, sealed, file, pieces)
+
+
+class _Pending:
+    """A request on its way: the answer, or why there will be none."""
+
+    __slots__ = ("answer", "done", "error")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.answer: Frame | None = None
+        self.error: WorkerDied | None = None
+
+
+class _ProcessHand:
+    """Works in a child process; requests queue up in its socket."""
+
+    def __init__(self, child: Worker) -> None:
+        self._child = child
+        self._sending = anyio.Lock()
+        self._pending: deque[_Pending] = deque()
+        self._gone: WorkerDied | None = None
+
+    @property
+    def load(self) -> int:
+        return len(self._pending)
+
+    async def ask(self, kind: str, payload: bytes, **fields: int | str) -> Frame:
+        if self._gone is not None:
+            raise self._gone
+        request = _Pending()
+        async with self._sending:
+            self._pending.append(request)
+            with anyio.CancelScope(shield=True):  # half a frame would garble all that follow
+                await self._child.send(kind, payload, **fields)
+        await request.done.wait()
+        if request.answer is None:
+            assert request.error is not None
+            raise request.error
+        return request.answer
+
+    async def listen(self) -> None:
+        """Hand answers to those who wait for them, until cancelled or the child is gone."""
+        while True:
+            try:
+                reply = await self._child.receive()
+            except WorkerDied as error:
+                self._gone = error
+                while self._pending:
+                    request = self._pending.popleft()
+                    request.error = error
+                    request.done.set()
+                return
+            request = self._pending.popleft()
+            request.answer = reply
+            request.done.set()
+
+
+class Slots:
+    """The free slots of an arena. Waiting for one is what keeps memory bounded."""
+
+    def __init__(self, count: int) -> None:
+        """Begin with all slots free."""
+        self._free = list(range(count))
+        self._count = anyio.Semaphore(count)
+
+    async def take(self) -> int:
+        """Wait for a free slot and own it."""
+        await self._count.acquire()
+        return self._free.pop()
+
+    def give_back(self, slot: int) -> None:
+        """Free a slot."""
+        self._free.append(slot)
+        self._count.release()
+
+
+class SealingPool:
+    """Hashes, seals and unseals slots of its arena. Calls may run concurrently."""
+
+    def __init__(
+        self, arena: Arena, key: MasterKey, level: int, tasks: TaskGroup, stack: AsyncExitStack
+    ) -> None:
+        """Made by `sealing_pool`, which also ends it."""
+        self.arena = arena
+        self.slots = Slots(arena.slots)
+        self._key, self._level = key, level
+        self._tasks, self._stack = tasks, stack
+        self._local = SlotSealer(arena, key, level)
+        self._thread = _ThreadHand(self._local)
+        self._processes: list[_ProcessHand] = []
+        self._asked = 0
+        self._starting = anyio.Lock()
+        self._files: dict[int, str] = {}
+        self._next_file = 0
+
+    async def hash(self, slot: int, lengths: Sequence[int]) -> bytes:
+        """Return the ids, 32 bytes each, of the chunks that fill the slot from its start."""
+        assert len(lengths) <= MAX_CHUNKS
+        assert sum(lengths) <= SLOT_SIZE
+        hand = await self._hand()
+        return (await hand.ask("hash", array("I", lengths).tobytes(), slot=slot)).payload
+
+    async def seal(self, slot: int, chunks: Sequence[int]) -> array[int]:
+        """Seal some of the slot's chunks, given as start, length, start, length, … ascending.
+
+        The sealed blobs then lie end to end from the slot's start (`arena.sealed`). Returns sealed
+        length, plain length (0: not compressed), and so on, per blob.
+        """
+        hand = await self._hand()
+        return array("I", (await hand.ask("seal", array("I", chunks).tobytes(), slot=slot)).payload)
+
+    async def unseal(self, slot: int, pieces: bytes, file: int = NO_FILE) -> None:
+        """Unseal blobs lying in the slot (`sealing.PIECE` records) into a file, or only prove them.
+
+        Raises:
+            IntegrityError: a blob is not what its id says.
+            StoreFull: the file's disk has no room.
+        """
+        hand = await self._hand()
+        self._judge(await hand.ask("unseal", pieces, slot=slot, file=file), file)
+
+    async def unseal_bytes(self, sealed: bytes, pieces: bytes, file: int = NO_FILE) -> None:
+        """Do the same for blobs that lie in `sealed`: those that no slot holds."""
+        self._judge(await self._thread.unseal(sealed, file, pieces), file)
+
+    def _judge(self, reply: Frame, file: int) -> None:
+        if reply.kind == "damaged":
+            raise IntegrityError(reply.fields["message"])
+        if reply.kind == "failed":
+            raise StoreFull(
+                f"writing {self._files[file]}: {reply.fields['message']}",
+                hint="Free some space there, or choose another scratch directory, and try again. "
+                "Nothing live was touched.",
+            )
+
+    @asynccontextmanager
+    async def file(self, path: Path) -> AsyncIterator[int]:
+        """Open an existing file in every worker, to unseal into, for the duration of the block."""
+        number, self._next_file = self._next_file, self._next_file + 1
+        self._files[number] = str(path)
+        self._local.open(number, str(path))
+        for hand in self._processes:
+            await hand.ask("open", b"", file=number, path=str(path))
+        try:
+            yield number
+        finally:
+            self._local.close(number)
+            del self._files[number]
+            with anyio.CancelScope(shield=True):
+                for hand in self._processes:
+                    await hand.ask("close", b"", file=number)
+
+    async def _hand(self) -> _Hand:
+        self._asked += 1
+        if self._asked <= _THREAD_REQUESTS:
+            return self._thread
+        if not self._processes:
+            async with self._starting:
+                if not self._processes:
+                    await self._start()
+        return min(self._processes, key=lambda hand: hand.load)
+
+    async def _start(self) -> None:
+        children = [
+            await self._stack.enter_async_context(
+                worker("mcp_backup.repository.sealing", "hashing and sealing", self.arena)
+            )
+            for _ in range(_workers())
+        ]
+        secret = self._key.encrypt + self._key.mac_k + self._key.mac_r
+        for child in children:
+            await child.send("key", secret, level=self._level)
+        hands = []
+        for child in children:
+            await child.receive()
+            hand = _ProcessHand(child)
+            self._tasks.start_soon(hand.listen)
+            for number, path in self._files.items():
+                await hand.ask("open", b"", file=number, path=path)
+            hands.append(hand)
+        self._processes = hands
+
+
+def _workers() -> int:
+    """Return how many processes to run: one per processor we may use, within reason."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, _MAX_WORKERS)
+
+
+@asynccontextmanager
+async def sealing_pool(key: MasterKey, level: int = DEFAULT_LEVEL) -> AsyncIterator[SealingPool]:
+    """Provide a pool and its arena for one operation.
+
+    On leaving, however that happens, the children have ended and the shared memory is gone.
+    """
+    arena = Arena.create(_CAPTURE_SLOTS + _SLOTS_PER_WORKER * _workers())
+    try:
+        async with AsyncExitStack() as stack, task_group() as tasks:
+            try:
+                yield SealingPool(arena, key, level, tasks, stack)
+            finally:
+                tasks.cancel_scope.cancel()
+    finally:
+        arena.close()

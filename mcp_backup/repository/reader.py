@@ -1,0 +1,150 @@
+"""The reader: from a list of blob ids back to a file, in bulk and in any order.
+
+Blobs are fetched as they lie in packs, neighbours in one read, and every worker writes what it
+unseals straight to its place in the file; so the file is complete when all pieces are, and each
+byte of it has been proven by its blob's id on the way.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from mcp_backup.arena import SLACK, SLOT_SIZE
+from mcp_backup.errors import IntegrityError
+from mcp_backup.format.blob import BlobKind
+from mcp_backup.format.ids import BlobId, PackId, short
+from mcp_backup.progress import Listener, Progress, nobody
+from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.repository.pool import SealingPool
+from mcp_backup.repository.repository import Repository
+from mcp_backup.repository.sealing import PIECE
+from mcp_backup.tasks import task_group
+
+_READ = SLOT_SIZE + SLACK  # the largest read: what a slot takes
+_GAP = 64 << 10  # reading over a gap this small is cheaper than a second request
+_ENVELOPE = 32
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """Where a blob lies, and where in the file its plaintext goes. Sorts in reading order."""
+
+    pack: PackId
+    offset: int
+    length: int
+    plain_length: int
+    position: int
+    blob: BlobId
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One request to the store, and the blobs in it."""
+
+    pack: PackId
+    offset: int
+    length: int
+    places: tuple[_Place, ...]
+
+
+def file_size(index: BlobIndex, content: Sequence[BlobId]) -> int:
+    """Return the size in bytes of a file with that content, by the index.
+
+    Raises:
+        IntegrityError: a blob is not in the index.
+    """
+    return sum(place.plain_length or place.length - _ENVELOPE for place in _places(index, content))
+
+
+async def stage_file(
+    repository: Repository,
+    pool: SealingPool,
+    content: Sequence[BlobId],
+    path: Path,
+    listener: Listener = nobody,
+) -> int:
+    """Write the content's bytes to `path`, an existing empty file; return their number.
+
+    Not made durable here. A cancel or failure leaves a partial file, which the caller discards.
+
+    Raises:
+        IntegrityError: a blob is missing, damaged, or not what its id says.
+        StoreFull: no room at `path`.
+    """
+    index = await repository.load_index()
+    places = sorted(_places(index, content))
+    total = file_size(index, content)
+    done = 0
+    async with pool.file(path) as file, task_group() as tasks:
+        room = anyio.Semaphore(pool.arena.slots)
+
+        async def fetch(read: _Read) -> None:
+            nonlocal done
+            await _unseal(repository, pool, file, read)
+            room.release()
+            done += sum(place.plain_length or place.length - _ENVELOPE for place in read.places)
+            await listener(Progress("stage", path.name, done, total))
+
+        for read in _reads(places):
+            await room.acquire()
+            tasks.start_soon(fetch, read)
+    return total
+
+
+def _places(index: BlobIndex, content: Sequence[BlobId]) -> Iterator[_Place]:
+    position = 0
+    for blob in content:
+        found = index.find(BlobKind.DATA, blob)
+        if found is None:
+            raise IntegrityError(
+                f"blob {short(blob)} is in no index",
+                hint="Run `mcp-backup check` to see what is affected, and use an older backup.",
+            )
+        yield _Place(found.pack, found.offset, found.length, found.plain_length, position, blob)
+        position += found.plain_length or found.length - _ENVELOPE
+
+
+def _reads(places: Sequence[_Place]) -> Iterator[_Read]:
+    """Join neighbours into reads that fit a slot; a larger blob is a read of its own."""
+    batch: list[_Place] = []
+    for place in places:
+        if batch:
+            first, end = batch[0], batch[-1].offset + batch[-1].length
+            fits = place.offset + place.length - first.offset <= _READ
+            if place.pack != first.pack or place.offset > end + _GAP or not fits:
+                yield _read(batch)
+                batch = []
+        batch.append(place)
+    if batch:
+        yield _read(batch)
+
+
+def _read(batch: list[_Place]) -> _Read:
+    offset = batch[0].offset
+    return _Read(batch[0].pack, offset, batch[-1].offset + batch[-1].length - offset, tuple(batch))
+
+
+async def _unseal(repository: Repository, pool: SealingPool, file: int, read: _Read) -> None:
+    name = f"data/{read.pack.hex()[:2]}/{read.pack.hex()}"
+    slot = await pool.slots.take()
+    try:
+        data = await repository.store.get(name, read.offset, read.length)
+        pieces = b"".join(
+            PIECE.pack(p.offset - read.offset, p.length, p.plain_length, p.position, p.blob)
+            for p in read.places
+        )
+        if len(data) > _READ:
+            await pool.unseal_bytes(data, pieces, file)
+        else:
+            pool.arena.sealed(slot)[: len(data)] = data
+            await pool.unseal(slot, pieces, file)
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{name}: {error}",
+            hint="Run `mcp-backup check --level data` to see what is affected, and use an older "
+            "backup. Nothing live was touched.",
+        ) from error
+    finally:
+        pool.slots.give_back(slot)

@@ -1,0 +1,160 @@
+"""Hash, compress, seal and unseal whole slots of the arena: the work that keeps a core busy.
+
+Runs in worker processes (AES and Poly1305 hold the interpreter lock, so threads would wait for
+each other) and, for the first few mebibytes of a run, in a thread of the parent. Nothing here
+knows packs, indexes or stores; it turns chunks into blobs and blobs into bytes of a file.
+
+The frames of the child, one answer to each, in order:
+
+    key      payload: encrypt 32 │ k 16 │ r 16; level           → ready
+    hash     slot; payload: uint32 chunk lengths                → hashed; payload: 32 bytes a chunk
+    seal     slot; payload: uint32 (start, length) a chunk      → sealed; payload: uint32 (length,
+                                                                  plain length or 0) a blob
+    open     file, path                                         → opened
+    unseal   slot, file; payload: PIECE records                 → unsealed, or damaged: message
+    close    file                                               → closed
+"""
+
+import os
+import sys
+from array import array
+from hashlib import sha256
+from struct import Struct
+
+from mcp_backup.arena import Arena
+from mcp_backup.errors import IntegrityError
+from mcp_backup.format.blob import Compressor, Decompressor
+from mcp_backup.format.crypto import MasterKey, Sealer
+from mcp_backup.workers import Frame, serve_child
+
+PIECE = Struct(
+    "<IIIQ32s"
+)  # offset in the slot, sealed length, plain length or 0, offset in file, id
+NO_FILE = -1
+
+
+class SlotSealer:
+    """One worker's contexts: keys, compressor, open files. Used by one thread at a time."""
+
+    def __init__(self, arena: Arena, key: MasterKey, level: int) -> None:
+        """Prepare to work on `arena`; `level` is zstd's."""
+        self.arena = arena
+        self._sealer = Sealer(key)
+        self._compressor = Compressor(level)
+        self._decompressor = Decompressor()
+        self._files: dict[int, int] = {}
+
+    def hash(self, slot: int, lengths: bytes) -> bytes:
+        """Return the blob ids of the slot's chunks, whose lengths are uint32 in `lengths`."""
+        content, start, ids = self.arena.content(slot), 0, []
+        for length in array("I", lengths):
+            ids.append(sha256(content[start : start + length]).digest())
+            start += length
+        return b"".join(ids)
+
+    def seal(self, slot: int, chunks: bytes) -> bytes:
+        """Seal chunks in place, end to end from the slot's start; `chunks` are (start, length).
+
+        Returns (sealed length, plain length) per blob; plain length 0 means not compressed.
+        Chunks must come in ascending order, or output would overtake input.
+        """
+        content, out = self.arena.content(slot), self.arena.sealed(slot)
+        numbers = array("I", chunks)
+        count = len(numbers) // 2
+        ivs = os.urandom(16 * count)
+        masks = self._sealer.masks(ivs)
+        sizes, cursor = array("I"), 0
+        for n in range(count):
+            start, length = numbers[2 * n], numbers[2 * n + 1]
+            plain = content[start : start + length]
+            packed = self._compressor.compress(plain)
+            data, plain_length = (bytes(plain), 0) if packed is None else (packed, length)
+            at = 16 * n
+            sealed = self._sealer.seal_into(
+                data, out[cursor:], ivs[at : at + 16], masks[at : at + 16]
+            )
+            sizes.extend((sealed, plain_length))
+            cursor += sealed
+        return sizes.tobytes()
+
+    def open(self, file: int, path: str) -> None:
+        """Open an existing file to unseal into, under a number."""
+        self._files[file] = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def close(self, file: int) -> None:
+        """Close a file opened under that number."""
+        os.close(self._files.pop(file))
+
+    def unseal(self, sealed: bytes | memoryview, file: int, pieces: bytes) -> None:
+        """Unseal the blobs that lie in `sealed` and write them to the file; prove each id.
+
+        With NO_FILE, prove only.
+
+        Raises:
+            IntegrityError: a blob is not what its id says.
+            OSError: the file could not be written.
+        """
+        fd = self._files[file] if file != NO_FILE else NO_FILE
+        for offset, length, plain_length, position, blob in PIECE.iter_unpack(pieces):
+            plain = self._sealer.unseal(sealed[offset : offset + length])
+            if plain_length:
+                plain = self._decompressor.decompress(plain, plain_length)
+            if sha256(plain).digest() != blob:
+                raise IntegrityError(f"blob {blob.hex()[:16]}…: its bytes do not hash to its id")
+            if fd != NO_FILE:
+                _write_all(fd, plain, position)
+
+
+def _write_all(fd: int, data: bytes, position: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, position)
+        view, position = view[written:], position + written
+
+
+def unsealed(sealer: SlotSealer, sealed: bytes | memoryview, file: int, pieces: bytes) -> Frame:
+    """Unseal, and tell how it went."""
+    try:
+        sealer.unseal(sealed, file, pieces)
+    except IntegrityError as error:
+        return Frame("damaged", {"message": str(error)}, b"")
+    except OSError as error:
+        return Frame("failed", {"message": error.strerror or str(error)}, b"")
+    return Frame("unsealed", {}, b"")
+
+
+def answer(sealer: SlotSealer, frame: Frame) -> Frame:
+    """Do what a request says and return the reply."""
+    slot, file = frame.fields.get("slot", 0), frame.fields.get("file", NO_FILE)
+    match frame.kind:
+        case "hash":
+            return Frame("hashed", {}, sealer.hash(slot, frame.payload))
+        case "seal":
+            return Frame("sealed", {}, sealer.seal(slot, frame.payload))
+        case "unseal":
+            return unsealed(sealer, sealer.arena.sealed(slot), file, frame.payload)
+        case "open":
+            sealer.open(file, frame.fields["path"])
+            return Frame("opened", {}, b"")
+        case "close":
+            sealer.close(file)
+            return Frame("closed", {}, b"")
+    raise AssertionError(frame.kind)
+
+
+def main() -> None:
+    """Run as a worker process until the channel closes."""
+    channel, arena = serve_child(sys.argv)
+    assert arena is not None
+    first = channel.receive()
+    if first is None:
+        return
+    key = MasterKey(first.payload[:32], first.payload[32:48], first.payload[48:64])
+    sealer = SlotSealer(arena, key, first.fields["level"])
+    channel.send("ready")
+    while (frame := channel.receive()) is not None:
+        channel.reply(answer(sealer, frame))
+
+
+if __name__ == "__main__":
+    main()

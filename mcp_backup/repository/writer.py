@@ -1,0 +1,185 @@
+"""The writer: new blobs into packs, packs into the store, their listing into the index.
+
+The order is the guarantee: a pack is durable before any index file names it, index files are
+durable before `flush` returns, and only then may a snapshot refer to the blobs. What a crash
+leaves are packs and blobs that nothing refers to; `prune` removes them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+
+from mcp_backup.format.blob import BlobKind, Compressor
+from mcp_backup.format.crypto import Sealer
+from mcp_backup.format.ids import BlobId, PackId, digest
+from mcp_backup.format.index import PackListing, encode_index
+from mcp_backup.format.pack import TARGET_SIZE, PackEntry, encode_header, pack_size
+from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.repository.pool import DEFAULT_LEVEL, SealingPool
+from mcp_backup.repository.repository import Repository
+from mcp_backup.tasks import task_group
+
+_INDEX_BLOBS = 50_000  # restic's own limit since 0.17: about 2 MB stored
+_UPLOADS = 1  # a pack being stored beside the one being filled: bounds memory to two packs
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a writer has added so far: blobs, their plain bytes, and stored bytes in packs."""
+
+    blobs: int = 0
+    plain: int = 0
+    stored: int = 0
+
+
+@dataclass(slots=True)
+class _OpenPack:
+    """A pack being filled: sealed blobs end to end, and what they are."""
+
+    kind: BlobKind
+    data: bytearray = field(default_factory=bytearray)
+    entries: list[PackEntry] = field(default_factory=list)
+
+    def add(self, blob: BlobId, length: int, plain_length: int, offset: int) -> None:
+        self.entries.append(PackEntry(self.kind, blob, offset, length, plain_length))
+
+
+class Writer:
+    """Adds blobs to a repository; each is stored once, however often it is saved.
+
+    Calls may run concurrently. After any failure or cancel the writer is not used again.
+    """
+
+    def __init__(
+        self, repository: Repository, index: BlobIndex, pool: SealingPool, uploads: TaskGroup
+    ) -> None:
+        """Made by `writing`, which also ends it."""
+        self.totals = Totals()
+        self._repository, self._index, self._pool = repository, index, pool
+        self._uploads = uploads
+        self._room = anyio.Semaphore(_UPLOADS)
+        self._sealer, self._header_sealer = Sealer(repository.key), Sealer(repository.key)
+        self._compressor = Compressor(DEFAULT_LEVEL)
+        self._open = {kind: _OpenPack(kind) for kind in BlobKind}
+        self._claimed: set[tuple[BlobKind, bytes]] = set()  # saved, but not in the index yet
+        self._listings: list[PackListing] = []
+
+    async def save(self, kind: BlobKind, plaintext: bytes) -> BlobId:
+        """Save one blob, small enough to be sealed here: a tree, a manifest, a settings file."""
+        blob = BlobId(digest(plaintext))
+        if not self._claim(kind, blob):
+            return blob
+        packed = self._compressor.compress(plaintext)
+        sealed = self._sealer.seal(plaintext if packed is None else packed)
+        await self._append(
+            kind, sealed, [(blob, len(sealed), 0 if packed is None else len(plaintext))]
+        )
+        self.totals.plain += len(plaintext)
+        return blob
+
+    async def save_slot(self, slot: int, lengths: Sequence[int]) -> bytes:
+        """Save the data chunks that fill a slot from its start; return their ids, 32 bytes each.
+
+        The slot's content is gone afterwards. The caller owns the slot throughout.
+        """
+        ids = await self._pool.hash(slot, lengths)
+        chunks, new = [], []
+        for n, (start, length) in enumerate(
+            zip(accumulate(lengths, initial=0), lengths, strict=False)
+        ):
+            blob = BlobId(ids[32 * n : 32 * n + 32])
+            if self._claim(BlobKind.DATA, blob):
+                chunks += (start, length)
+                new.append(blob)
+                self.totals.plain += length
+        if new:
+            sizes = await self._pool.seal(slot, chunks)
+            blobs = list(zip(new, sizes[::2], sizes[1::2], strict=True))
+            sealed = self._pool.arena.sealed(slot)[: sum(sizes[::2])]
+            await self._append(BlobKind.DATA, sealed, blobs)
+        return ids
+
+    async def flush(self) -> None:
+        """Make everything saved so far durable and listed in the index."""
+        for kind in BlobKind:
+            await self._close_pack(kind)
+        for _ in range(_UPLOADS):
+            await self._room.acquire()
+        await self._write_index()
+        for _ in range(_UPLOADS):
+            self._room.release()
+
+    def _claim(self, kind: BlobKind, blob: BlobId) -> bool:
+        """Tell whether the caller is the first to save this blob, and so has to."""
+        if (kind, blob) in self._claimed or self._index.find(kind, blob) is not None:
+            return False
+        self._claimed.add((kind, blob))
+        return True
+
+    async def _append(
+        self,
+        kind: BlobKind,
+        sealed: bytes | memoryview,
+        blobs: Sequence[tuple[BlobId, int, int]],
+    ) -> None:
+        pack = self._open[kind]
+        offset = len(pack.data)
+        pack.data += sealed
+        for blob, length, plain_length in blobs:
+            pack.add(blob, length, plain_length, offset)
+            offset += length
+        self.totals.blobs += len(blobs)
+        if offset >= TARGET_SIZE:
+            await self._close_pack(kind)
+
+    async def _close_pack(self, kind: BlobKind) -> None:
+        pack = self._open[kind]
+        if not pack.entries:
+            return
+        self._open[kind] = _OpenPack(kind)
+        await self._room.acquire()
+        self._uploads.start_soon(self._store, pack)
+
+    async def _store(self, pack: _OpenPack) -> None:
+        name = await to_thread.run_sync(_finish, pack, self._header_sealer)
+        await self._repository.store.put(f"data/{name.hex()[:2]}/{name.hex()}", pack.data)
+        self.totals.stored += len(pack.data)
+        self._index.add(name, pack.entries)
+        self._claimed.difference_update((entry.kind, entry.id) for entry in pack.entries)
+        self._listings.append(PackListing(name, tuple(pack.entries)))
+        if sum(len(listing.entries) for listing in self._listings) >= _INDEX_BLOBS:
+            await self._write_index()
+        self._room.release()
+
+    async def _write_index(self) -> None:
+        if not self._listings:
+            return
+        listings, self._listings = self._listings, []
+        document = await to_thread.run_sync(encode_index, listings)
+        index = await self._repository.save_unpacked("index", document)
+        self._repository.index_written(index)
+
+
+def _finish(pack: _OpenPack, sealer: Sealer) -> PackId:
+    """Append the header to the pack and return its name."""
+    header = sealer.seal(encode_header(pack.entries))
+    pack.data += header
+    pack.data += len(header).to_bytes(4, "little")
+    assert len(pack.data) == pack_size(pack.entries)
+    return PackId(digest(pack.data))
+
+
+@asynccontextmanager
+async def writing(repository: Repository, pool: SealingPool) -> AsyncIterator[Writer]:
+    """Provide a writer for one backup; the caller holds a lock on the repository.
+
+    Leaving without `flush`, by error or cancel, leaves at most packs that nothing refers to.
+    """
+    index = await repository.load_index(refresh=True)
+    async with task_group() as uploads:
+        yield Writer(repository, index, pool, uploads)
