@@ -1,0 +1,256 @@
+"""What the operator wrote: TOML, then the environment; closed, absolute, frozen.
+
+Found at `--config`, `$MCP_BACKUP_CONFIG`, `./mcp-backup.toml`, the user's config directory: the
+first that is named or exists. `MCP_BACKUP_REPOSITORY__LOCATION` overrides `repository.location`,
+and so on for every setting; lists are given as JSON. Relative paths in the file are relative to
+the file's directory, those in the environment to the working directory; `~` is expanded.
+
+Loading looks at no source and no repository: settings load even when a database is missing, so
+that its failure is one source's and not everybody's.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from mcp_backup.errors import SettingsInvalid
+from mcp_backup.password import resolve_password
+from mcp_backup.settings_sections import (
+    ConfigSettings,
+    DatabaseSettings,
+    ObjectivesSettings,
+    RepositorySettings,
+    RestoreSettings,
+    RetentionSettings,
+    ScheduleSettings,
+    ServerSettings,
+    UsablePath,
+    WorkflowSettings,
+)
+from mcp_backup.settings_wording import Origin, invalid, unknown_variable
+from mcp_backup.sources.source import SourceSpec
+
+FILE_NAME = "mcp-backup.toml"
+PREFIX = "MCP_BACKUP_"
+_APART = {"MCP_BACKUP_CONFIG", "MCP_BACKUP_PASSWORD", "MCP_BACKUP_URL"}  # read, but no settings
+
+_PATHS = (  # the settings that are paths, and so relative to somewhere
+    ("repository", "location"),
+    ("repository", "password_file"),
+    ("restore", "scratch"),
+    ("state_dir",),
+    ("databases", "path"),
+    ("config", "root"),
+)
+
+
+class Settings(BaseSettings):
+    """Everything the operator decides. Built by `load_settings`, or by hand from absolute paths."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    repository: RepositorySettings
+    retention: RetentionSettings = RetentionSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    objectives: ObjectivesSettings = ObjectivesSettings()
+    databases: tuple[DatabaseSettings, ...] = ()
+    config: tuple[ConfigSettings, ...] = ()
+    workflows: tuple[WorkflowSettings, ...] = ()
+    restore: RestoreSettings = RestoreSettings()
+    server: ServerSettings = ServerSettings()
+    state_dir: UsablePath = Field(
+        default_factory=lambda: platformdirs.user_state_path("mcp-backup", appauthor=False)
+    )
+    _file: Path | None = PrivateAttr(default=None)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is passed and nothing else; the environment is `load_settings`'s to read."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Settings":
+        for field in ("databases", "config", "workflows"):
+            seen: set[str] = set()
+            for item in getattr(self, field):
+                if item.name.casefold() in seen:  # they would be one directory on many disks
+                    raise ValueError(f"{field}: the name {item.name!r} is used twice")
+                seen.add(item.name.casefold())
+        return self
+
+    @property
+    def file(self) -> Path | None:
+        """The settings file they came from; `None` if they came from the environment alone."""
+        return self._file
+
+    @property
+    def scratch(self) -> Path:
+        """Where restores are staged and scratch restores are left."""
+        return self.restore.scratch or self.state_dir / "scratch"
+
+    def sources(self) -> list[SourceSpec]:
+        """Return what is to be backed up, in the order written; databases first.
+
+        Reads the first bytes of databases whose `kind` was left out; never fails for them.
+        """
+        databases = [database.spec() for database in self.databases]
+        return databases + [files.spec() for files in self.config]
+
+
+class _Environment(EnvSettingsSource):
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._environ.items()}
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            raise SettingsInvalid(
+                f"the environment: {field_name.lower()} is not JSON",
+                hint=f"Lists and tables are given as JSON: {PREFIX}DATABASES='[{{...}}]'.",
+            ) from None
+
+
+def load_settings(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Settings:
+    """Find the settings file, read it, and let the environment override it.
+
+    `config` is what `--config` named. `environ` and `cwd` are the process's.
+
+    Raises:
+        SettingsInvalid: nothing was found, or what was found cannot be meant; the message names
+            the file or variable, the setting, what is expected there and what was found.
+    """
+    file = _found(config, environ, cwd)
+    from_environment = _from_environment(environ)
+    if file is None and not from_environment:
+        raise SettingsInvalid(
+            f"no settings: neither {cwd / FILE_NAME} nor {_user_file()} exists",
+            hint="Run `mcp-backup init`, or name a settings file with --config or "
+            "MCP_BACKUP_CONFIG.",
+        )
+    from_file = _from_file(file) if file else {}
+    for values, base in ((from_file, file.parent if file else cwd), (from_environment, cwd)):
+        for keys in _PATHS:
+            _anchor(values, keys, base)
+    try:
+        settings = Settings(**_merged(from_file, from_environment))
+    except ValidationError as error:
+        origin = Origin(file, from_environment)
+        raise invalid(error.errors(include_url=False), Settings, origin) from None
+    settings._file = file
+    return settings
+
+
+def repository_password(settings: Settings, environ: Mapping[str, str]) -> SecretStr:
+    """Return the repository's password: MCP_BACKUP_PASSWORD, else `password_file` or its command.
+
+    Blocks while a command runs.
+
+    Raises:
+        SettingsInvalid: there is none, or it cannot be read, or it is empty.
+    """
+    repository = settings.repository
+    directory = settings.file.parent if settings.file else None
+    return resolve_password(
+        repository.password_file, repository.password_command, environ, directory
+    )
+
+
+def _found(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    named = config or (
+        Path(environ["MCP_BACKUP_CONFIG"]) if environ.get("MCP_BACKUP_CONFIG") else None
+    )
+    if named:
+        return cwd / _expanded(str(named), "--config" if config else "MCP_BACKUP_CONFIG")
+    return next((file for file in (cwd / FILE_NAME, _user_file()) if file.exists()), None)
+
+
+def _user_file() -> Path:
+    return platformdirs.user_config_path("mcp-backup", appauthor=False) / FILE_NAME
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise SettingsInvalid(
+            f"the settings file {file} cannot be read: {error.strerror}",
+            hint="Correct --config or MCP_BACKUP_CONFIG, or run `mcp-backup init` to make one.",
+        ) from error
+    except ValueError as error:  # of TOML or of UTF-8; both say where
+        raise SettingsInvalid(
+            f"{file} is not TOML: {error}",
+            hint="Correct that line; text stands in quotes, sections in [brackets].",
+        ) from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    ours = {
+        name: value
+        for name, value in environ.items()
+        if name.upper().startswith(PREFIX) and name.upper() not in _APART
+    }
+    for name in ours:
+        if name.upper().removeprefix(PREFIX).split("__")[0].lower() not in Settings.model_fields:
+            raise unknown_variable(name, PREFIX, Settings, _APART)
+    return _Environment(ours)()
+
+
+def _anchor(values: dict[str, Any], keys: tuple[str, ...], base: Path) -> None:
+    """Make the path at `keys` absolute; what is no text there is left for validation to refuse."""
+    key, *rest = keys
+    value = values.get(key)
+    if rest:
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                _anchor(item, tuple(rest), base)
+    elif isinstance(value, str) and value.strip() and "://" not in value:
+        values[key] = str(base / _expanded(value, ".".join(keys)))
+
+
+def _expanded(path: str, where: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingsInvalid(
+            f"{where}: {path!r:.120}: {error}", hint="Write the path in full."
+        ) from None
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(value, dict) and isinstance(under, dict):
+            merged[key] = _merged(under, value)
+        else:
+            merged[key] = value
+    return merged
