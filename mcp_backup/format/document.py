@@ -1,0 +1,112 @@
+"""JSON documents from a repository, read by strangers' rules.
+
+Strict where restic is strict, indifferent to members that we do not know. Every getter raises
+IntegrityError that names the document and the member. JSON's `null` counts as absent, as in Go.
+"""
+
+import json
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from mcp_backup.errors import IntegrityError
+from mcp_backup.format.gotext import mended
+from mcp_backup.format.ids import unhex
+
+
+class Document:
+    """One JSON object, called `what` in messages, whose members are fetched by type."""
+
+    __slots__ = ("members", "what")
+
+    def __init__(self, members: Mapping[str, Any], what: str) -> None:
+        """Wrap `members`, a JSON object already parsed."""
+        if not isinstance(members, Mapping):
+            raise IntegrityError(f"{what}: {type(members).__name__} instead of a JSON object")
+        self.members = members
+        self.what = what
+
+    @classmethod
+    def parse(cls, data: bytes, what: str) -> "Document":
+        """Parse `data`, one JSON object in UTF-8."""
+        return cls(parse(data, what), what)
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return a string; lone surrogates become U+FFFD, as they do in Go."""
+        value = self.members.get(name)
+        if value is None:
+            return default
+        return mended(value) if isinstance(value, str) else self._wrong(name, "text")
+
+    def integer(self, name: str, default: int = 0, *, bits: int = 32) -> int:
+        """Return an integer of at least 0 that fits `bits` bits."""
+        value = self.members.get(name)
+        if value is None:
+            return default
+        if type(value) is not int or value < 0 or value >> bits:
+            self._wrong(name, f"an integer of {bits} bits")
+        return value
+
+    def truth(self, name: str) -> bool:
+        """Return a boolean, false where it is absent."""
+        value = self.members.get(name)
+        if value is None:
+            return False
+        return value if isinstance(value, bool) else self._wrong(name, "true or false")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of strings, empty where it is absent."""
+        value = self.members.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._wrong(name, "a list of texts")
+        return tuple(mended(item) for item in value)
+
+    def objects(self, name: str) -> "list[Document]":
+        """Return a list of JSON objects, empty where it is absent."""
+        value = self.members.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self._wrong(name, "a list")
+        return [Document(item, self.what) for item in value]
+
+    def identity(self, name: str) -> bytes:
+        """Return an id's 32 bytes."""
+        value = self.members.get(name)
+        return unhex(value) if isinstance(value, str) else self._wrong(name, "an id")
+
+    def identity_or_none(self, name: str) -> bytes | None:
+        """Return an id's 32 bytes, or None where it is absent."""
+        return None if self.members.get(name) is None else self.identity(name)
+
+    def octets(self, name: str) -> bytes:
+        """Return bytes that are written in base 64."""
+        value = self.members.get(name)
+        if not isinstance(value, str):
+            self._wrong(name, "base 64")
+        try:
+            return b64decode(value, validate=True)
+        except ValueError:
+            self._wrong(name, "base 64")
+
+    def _wrong(self, name: str, wanted: str) -> NoReturn:
+        got = repr(self.members.get(name))
+        raise IntegrityError(f"{self.what}: {name} is {got:.60}, wanted {wanted}")
+
+
+def parse(data: bytes, what: str) -> Any:
+    """Parse `data` as one JSON value in UTF-8; `what` names it in messages.
+
+    Raises:
+        IntegrityError: not UTF-8, not JSON, or nested beyond reason.
+    """
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{what}: not JSON: {error}") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
