@@ -1,0 +1,407 @@
+"""What clients see: one model per answer, flat and small.
+
+`of` builds a reply from a report. With `rows` it shows at most that many items of each inner
+list and says in `omitted` how many it left out; without, everything.
+
+Only types that every client can check are used: aware times, seconds as finite floats, paths as
+plain strings. Nothing here knows MCP; the terminal's `--json` prints the same models.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
+
+from mcp_backup.errors import BackupError
+from mcp_backup.sources.source import Holder
+from mcp_backup.verbs import (
+    BackupEntry,
+    BackupPage,
+    BackupReport,
+    PlannedTarget,
+    RestoredTarget,
+    RestorePlan,
+    RestoreReport,
+    SourceFinding,
+    SourceOutcome,
+    UndoReport,
+    VerifyReport,
+)
+
+_TEXT_LIMIT = 400  # characters of one message or note; an error sentence with its hint fits
+_SHORT_ID = 8  # hex digits of a snapshot id, restic's short form
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+
+
+class Reply(BaseModel):
+    """An answer: frozen, and with nothing in it that JSON cannot carry or a reader is misled by."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _readable(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {name: _readable(value) for name, value in fields.items()}
+
+
+class ErrorReply(Reply):
+    """Why a call was refused or stopped."""
+
+    code: str
+    message: str
+    hint: str
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: BackupError) -> Self:
+        """Tell an expected failure."""
+        return cls(code=error.code, message=str(error), hint=error.hint, retryable=error.retryable)
+
+
+class OutcomeReply(Reply):
+    """What became of one source. `error` is "" unless it failed."""
+
+    source: str
+    component: str
+    kind: str
+    outcome: Literal["stored", "unchanged", "failed"]
+    files: int
+    read_bytes: int
+    added_bytes: int
+    duration_seconds: float
+    error: str
+    notes: list[str]
+
+    @classmethod
+    def of(cls, outcome: SourceOutcome, rows: int | None) -> Self:
+        """Tell one outcome."""
+        failure = outcome.failure
+        return cls(
+            source=outcome.name,
+            component=outcome.component,
+            kind=outcome.kind,
+            outcome=outcome.outcome,
+            files=outcome.files,
+            read_bytes=outcome.read_bytes,
+            added_bytes=outcome.added_bytes,
+            duration_seconds=_seconds(outcome.duration_seconds),
+            error=_sentence(failure.code, failure.message, failure.hint) if failure else "",
+            notes=[_clipped(note) for note in outcome.notes[:rows]],
+        )
+
+
+class FindingReply(Reply):
+    """One difference between a copy and what it should be."""
+
+    source: str
+    code: str
+    subject: str
+    message: str
+
+    @classmethod
+    def of(cls, finding: SourceFinding) -> Self:
+        """Tell one finding."""
+        return cls(
+            source=finding.source,
+            code=finding.code,
+            subject=_clipped(finding.subject),
+            message=_clipped(finding.message),
+        )
+
+
+class BackupReply(Reply):
+    """One backup, done."""
+
+    backup_id: str
+    snapshot_id: str
+    backup_type: str
+    status: Literal["completed", "partial"]
+    verification: Literal["passed", "findings", "skipped"]
+    started: AwareDatetime
+    duration_seconds: float
+    read_bytes: int
+    added_bytes: int
+    outcomes: list[OutcomeReply]
+    findings: list[FindingReply]
+    omitted: int
+    note: str
+
+    @classmethod
+    def of(cls, report: BackupReport, rows: int | None = None) -> Self:
+        """Tell a backup; what failed comes first."""
+        outcomes = sorted(report.outcomes, key=lambda each: each.outcome != "failed")
+        return cls(
+            backup_id=report.backup_id,
+            snapshot_id=report.snapshot_id,
+            backup_type=report.backup_type,
+            status=report.status,
+            verification=report.verification,
+            started=report.started,
+            duration_seconds=_seconds(report.duration_seconds),
+            read_bytes=report.read_bytes,
+            added_bytes=report.added_bytes,
+            outcomes=[OutcomeReply.of(each, rows) for each in outcomes[:rows]],
+            findings=[FindingReply.of(each) for each in report.findings[:rows]],
+            omitted=_omitted(rows, outcomes, report.findings),
+            note=_clipped(report.note),
+        )
+
+
+class EntryReply(Reply):
+    """One backup in a list. `sources` may be cut; `source_count` is not."""
+
+    backup_id: str
+    short_id: str
+    backup_type: str
+    status: str
+    time: AwareDatetime
+    sources: list[str]
+    source_count: int
+    failed: list[str]
+    total_bytes: int
+    added_bytes: int
+    note: str
+    hostname: str
+    ours: bool
+
+    @classmethod
+    def of(cls, entry: BackupEntry, rows: int | None) -> Self:
+        """Tell one row."""
+        return cls(
+            backup_id=entry.backup_id,
+            short_id=entry.snapshot_id[:_SHORT_ID],
+            backup_type=entry.backup_type,
+            status=entry.status,
+            time=entry.time,
+            sources=list(entry.sources[:rows]),
+            source_count=len(entry.sources),
+            failed=list(entry.failed[:rows]),
+            total_bytes=entry.total_bytes,
+            added_bytes=entry.added_bytes,
+            note=_clipped(entry.note, _TEXT_LIMIT if rows is None else 60),
+            hostname=entry.hostname,
+            ours=entry.ours,
+        )
+
+
+class BackupsReply(Reply):
+    """One page of backups, newest first. `next_cursor` is "" on the last page."""
+
+    backups: list[EntryReply]
+    next_cursor: str
+    total: int
+
+    @classmethod
+    def of(cls, page: BackupPage, rows: int | None = None) -> Self:
+        """Tell a page; `rows` cuts the names within each entry, never the entries."""
+        return cls(
+            backups=[EntryReply.of(entry, rows) for entry in page.entries],
+            next_cursor=page.next_cursor,
+            total=page.total,
+        )
+
+
+class VerifyReply(Reply):
+    """What a verification found; `ok` means that everything agreed."""
+
+    backup_id: str
+    snapshot_id: str
+    level: str
+    ok: bool
+    findings: list[FindingReply]
+    sources: list[str]
+    omitted: int
+    read_bytes: int
+    duration_seconds: float
+
+    @classmethod
+    def of(cls, report: VerifyReport, rows: int | None = None) -> Self:
+        """Tell a verification."""
+        return cls(
+            backup_id=report.backup_id,
+            snapshot_id=report.snapshot_id,
+            level=report.level,
+            ok=report.ok,
+            findings=[FindingReply.of(each) for each in report.findings[:rows]],
+            sources=list(report.sources[:rows]),
+            omitted=_omitted(rows, report.findings, report.sources),
+            read_bytes=report.read_bytes,
+            duration_seconds=_seconds(report.duration_seconds),
+        )
+
+
+class TargetReply(Reply):
+    """One source in a restore: what would happen to it, or did.
+
+    `path` is where its data goes or went. `live_state` ("present", "absent", "damaged"),
+    `live_bytes`, `holders` and `lost` (the newer live data it overwrites) are told of plans only.
+    """
+
+    source: str
+    component: str
+    action: Literal["replace", "create", "stage", "restored", "staged"]
+    path: str
+    live_state: str
+    live_bytes: int
+    backup_bytes: int
+    holders: list[str]
+    lost: str
+
+    @classmethod
+    def planned(cls, target: PlannedTarget, rows: int | None) -> Self:
+        """Tell what would happen."""
+        return cls(
+            source=target.source,
+            component=target.component,
+            action=target.action,
+            path=target.original,
+            live_state=target.live_state,
+            live_bytes=target.live_bytes,
+            backup_bytes=target.backup_bytes,
+            holders=[_holder(each) for each in target.holders[:rows]],
+            lost=_clipped(target.lost),
+        )
+
+    @classmethod
+    def done(cls, target: RestoredTarget, action: Literal["restored", "staged"]) -> Self:
+        """Tell what happened."""
+        return cls(
+            source=target.source,
+            component=target.component,
+            action=action,
+            path=target.path,
+            live_state="",
+            live_bytes=0,
+            backup_bytes=target.size,
+            holders=[],
+            lost="",
+        )
+
+
+class RestoreReply(Reply):
+    """A restore, planned or done. Ids are "" where there is none.
+
+    `approval` is what it still needs; it, `expires` and the bytes are told of plans only.
+    """
+
+    status: Literal["planned", "restored", "staged"]
+    plan_id: str
+    restore_id: str
+    undo_id: str
+    backup_id: str
+    target: Literal["original", "scratch"]
+    targets: list[TargetReply]
+    omitted: int
+    needed_bytes: int
+    free_bytes: int
+    approval: Literal["none", "human", "elicit", "token"]
+    expires: AwareDatetime | None
+    warnings: list[str]
+    duration_seconds: float
+    next_step: str
+
+    @classmethod
+    def planned(cls, plan: RestorePlan, rows: int | None = None) -> Self:
+        """Tell a plan: nothing has been changed."""
+        return cls(
+            status="planned",
+            plan_id=plan.plan_id,
+            restore_id="",
+            undo_id="",
+            backup_id=plan.backup_id,
+            target=plan.target,
+            targets=[TargetReply.planned(each, rows) for each in plan.targets[:rows]],
+            omitted=_omitted(rows, plan.targets),
+            needed_bytes=plan.needed_bytes,
+            free_bytes=plan.free_bytes,
+            approval="none" if plan.approved else plan.approval,
+            expires=plan.expires,
+            warnings=[_clipped(each) for each in plan.warnings[:rows]],
+            duration_seconds=0.0,
+            next_step=_how_to_go_on(plan),
+        )
+
+    @classmethod
+    def done(cls, report: RestoreReport, rows: int | None = None) -> Self:
+        """Tell a restore that happened."""
+        staged = report.status == "staged"
+        undo = f"To put the previous data back: undo_restore with restore_id={report.restore_id}."
+        return cls(
+            status=report.status,
+            plan_id=report.plan_id,
+            restore_id=report.restore_id,
+            undo_id=report.undo_id,
+            backup_id=report.backup_id,
+            target="scratch" if staged else "original",
+            targets=[TargetReply.done(each, report.status) for each in report.targets[:rows]],
+            omitted=_omitted(rows, report.targets),
+            needed_bytes=0,
+            free_bytes=0,
+            approval="none",
+            expires=None,
+            warnings=[],
+            duration_seconds=_seconds(report.duration_seconds),
+            next_step="Live data was not touched." if staged else undo,
+        )
+
+
+class UndoReply(Reply):
+    """An undo, done: live data is as it was before the restore."""
+
+    restore_id: str
+    targets: list[TargetReply]
+    omitted: int
+    duration_seconds: float
+
+    @classmethod
+    def of(cls, report: UndoReport, rows: int | None = None) -> Self:
+        """Tell an undo."""
+        return cls(
+            restore_id=report.restore_id,
+            targets=[TargetReply.done(each, "restored") for each in report.targets[:rows]],
+            omitted=_omitted(rows, report.targets),
+            duration_seconds=_seconds(report.duration_seconds),
+        )
+
+
+def _readable(value: object) -> object:
+    """Escape control characters, and bytes of file names that are not text."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode().translate(_CONTROLS)
+    if isinstance(value, list):
+        return [_readable(each) for each in value]
+    return value
+
+
+def _how_to_go_on(plan: RestorePlan) -> str:
+    again = f"call restore_backup with plan_id={plan.plan_id}"
+    if plan.approval == "none" or plan.approved:
+        return f"To do it, {again}."
+    if plan.approval == "human":
+        return (
+            "Show this plan to the person; to agree, they run "
+            f"`mcp-backup approve {plan.plan_id}` in a terminal. Then {again}."
+        )
+    if plan.approval == "elicit":
+        return f"To do it, {again}; the person will be asked to confirm."
+    return f"Show this plan to the person; if they agree, {again}."
+
+
+def _sentence(code: str, message: str, hint: str) -> str:
+    return f"[{code}] {_clipped(message)}. {_clipped(hint)}".rstrip()
+
+
+def _holder(holder: Holder) -> str:
+    return f"{holder.command} (pid {holder.pid})"
+
+
+def _clipped(text: str, limit: int = _TEXT_LIMIT) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _seconds(seconds: float) -> float:
+    return round(seconds, 3)
+
+
+def _omitted(rows: int | None, *lists: Sequence[object]) -> int:
+    return 0 if rows is None else sum(max(0, len(each) - rows) for each in lists)

@@ -1,0 +1,117 @@
+"""Replies in a few lines of text: for people, and for clients that hand only text to the model.
+
+Everything needed to go on is in them: ids, what failed and why, the next step.
+"""
+
+from collections.abc import Iterable
+
+from mcp_backup.server.replies import (
+    BackupReply,
+    BackupsReply,
+    EntryReply,
+    FindingReply,
+    OutcomeReply,
+    RestoreReply,
+    TargetReply,
+    UndoReply,
+    VerifyReply,
+)
+
+_VERIFICATION = {
+    "passed": "read back and verified",
+    "findings": "VERIFICATION FOUND DIFFERENCES",
+    "skipped": "not verified",
+}
+
+
+def backup_summary(reply: BackupReply) -> str:
+    """Say what was stored, and line by line what was not."""
+    head = (
+        f"{reply.backup_id} {'PARTIAL' if reply.status == 'partial' else reply.status}: "
+        f"{_size(reply.read_bytes)} read, {_size(reply.added_bytes)} added "
+        f"in {reply.duration_seconds} s, {_VERIFICATION[reply.verification]}."
+    )
+    rows = [*map(_outcome, reply.outcomes), *map(_finding, reply.findings)]
+    return _lines(head, rows, reply.omitted)
+
+
+def backups_summary(reply: BackupsReply) -> str:
+    """Give each backup a line."""
+    if not reply.backups:
+        return "No backups match." if reply.total == 0 else "No more backups."
+    head = f"{len(reply.backups)} of {reply.total} backups, newest first:"
+    more = f"Older ones: cursor={reply.next_cursor}" if reply.next_cursor else ""
+    return _lines(head, map(_entry, reply.backups), last=more)
+
+
+def verify_summary(reply: VerifyReply) -> str:
+    """Give the verdict, and each finding."""
+    verdict = "everything agrees" if reply.ok else "DIFFERENCES FOUND"
+    head = (
+        f"{reply.backup_id} verified at level {reply.level}: {verdict} "
+        f"({_size(reply.read_bytes)} read in {reply.duration_seconds} s)."
+    )
+    return _lines(head, map(_finding, reply.findings), reply.omitted)
+
+
+def restore_summary(reply: RestoreReply) -> str:
+    """Say what would change or has changed, source by source, and how to go on."""
+    if reply.status == "planned":
+        head = f"Plan {reply.plan_id} for {reply.backup_id}; nothing has been changed."
+    else:
+        head = f"{reply.backup_id} {reply.status} in {reply.duration_seconds} s."
+    warned = "".join(f"Warning: {each}\n" for each in reply.warnings)
+    return _lines(head, map(_target, reply.targets), reply.omitted, warned + reply.next_step)
+
+
+def undo_summary(reply: UndoReply) -> str:
+    """Say what was put back."""
+    head = f"{reply.restore_id} undone in {reply.duration_seconds} s; live data is as before it."
+    return _lines(head, map(_target, reply.targets), reply.omitted)
+
+
+def _outcome(outcome: OutcomeReply) -> str:
+    if outcome.outcome == "failed":
+        return f"- {outcome.component}/{outcome.source} FAILED: {outcome.error}"
+    notes = "".join(f" ({note})" for note in outcome.notes)
+    return f"- {outcome.component}/{outcome.source} {outcome.outcome}{notes}"
+
+
+def _finding(finding: FindingReply) -> str:
+    return f"- {finding.source}: [{finding.code}] {finding.subject}: {finding.message}"
+
+
+def _entry(entry: EntryReply) -> str:
+    maker = "" if entry.ours else f" (made by another program on {entry.hostname})"
+    failed = f", FAILED: {', '.join(entry.failed)}" if entry.failed else ""
+    return (
+        f"- {entry.backup_id or entry.short_id}{maker} {entry.backup_type} {entry.status}, "
+        f"{_size(entry.total_bytes)}, {entry.source_count} sources{failed}"
+    )
+
+
+def _target(target: TargetReply) -> str:
+    line = f"- {target.action} {target.component}/{target.source}: {target.path}"
+    if target.action in ("restored", "staged"):
+        return f"{line} ({_size(target.backup_bytes)})"
+    line += f" (live: {target.live_state}, {_size(target.live_bytes)}; "
+    line += f"backup: {_size(target.backup_bytes)})"
+    if target.holders:
+        line += f", open in {', '.join(target.holders)}"
+    return f"{line}. {target.lost}" if target.lost else line
+
+
+def _size(count: int) -> str:
+    if count < 1024:
+        return f"{count} B"
+    amount, units = count / 1024, ["KiB", "MiB", "GiB"]
+    while amount >= 1024 and units[1:]:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:.1f} {units[0]}"
+
+
+def _lines(head: str, rows: Iterable[str], omitted: int = 0, last: str = "") -> str:
+    lines = [head, *rows]
+    if omitted:
+        lines.append(f"({omitted} more left out)")
+    return "\n".join([*lines, last] if last else lines)
