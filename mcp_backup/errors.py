@@ -28,6 +28,7 @@
     │   └── IntegrityError         bytes are not what they claim; never retried, never skipped
     └── RestoreError
         ├── ApprovalRequired       a plan waits for a human
+        ├── RestoreDeclined        a person was asked and did not say yes
         ├── PlanExpired            too old, or what it saw has changed; plan again
         ├── StagingRejected        what came out is not what went in; nothing live was touched
         ├── TargetBusy             another process holds the live file; nothing was touched
@@ -282,6 +283,19 @@ class ApprovalRequired(RestoreError):
             f"plan {plan_id} has not been approved by a person",
             hint=f"Ask the person to run `mcp-backup approve {plan_id}` in a terminal, then call "
             f"restore_backup again with plan_id={plan_id}. Nothing was touched.",
+        )
+
+
+class RestoreDeclined(RestoreError):
+    """A person was asked, and did not say yes; nothing was touched."""
+
+    code, exit_code = "restore-declined", 5
+
+    def __init__(self, subject: str) -> None:
+        """Name what was asked about: a plan's or a restore's id."""
+        super().__init__(
+            f"the person did not agree to {subject}",
+            hint="Do not ask again unless they want it. Nothing was touched.",
         )
 
 
