@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _RED, _PLAIN = "\033[31m", "\033[0m"
@@ -36,10 +36,10 @@ class Terminal:
         """Whether moving bars are welcome on stderr."""
         return not self.json and self.err.isatty()
 
-    def result(self, reply: BaseModel, lines: Sequence[str]) -> None:
-        """Print a result: `reply` for programs, `lines` for people."""
+    def result(self, reply: object, lines: Sequence[str]) -> None:
+        """Print a result: `reply` (a model or a dataclass) for programs, `lines` for people."""
         if self.json:
-            self.out.write(reply.model_dump_json(indent=2) + "\n")
+            self.out.write(TypeAdapter(type(reply)).dump_json(reply, indent=2).decode() + "\n")
         else:
             self.out.write("".join(f"{_shown(line)}\n" for line in lines))
         self.out.flush()
@@ -56,9 +56,9 @@ class Terminal:
             document = {"error": {"code": code, "message": message, "hint": hint}}
             self.err.write(json.dumps(document, ensure_ascii=False) + "\n")
         else:
-            self.err.write(f"{self._red('error')} [{code}]: {_shown(message)}\n")
+            self.err.write(f"{self._red('error')} [{code}]: {_indented(message)}\n")
             if hint:
-                self.err.write(f"  next: {_shown(hint)}\n")
+                self.err.write(f"  next: {_indented(hint)}\n")
         self.err.flush()
 
     def ask(self, question: str) -> str:
@@ -114,3 +114,7 @@ def _shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _indented(text: str) -> str:
+    return "\n  ".join(map(_shown, text.splitlines()))

@@ -1,0 +1,147 @@
+"""The program: its verbs, and what becomes of an error.
+
+Every failure leaves through `run`, which turns it into a message, a next step and an exit code.
+"""
+
+import getpass
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcp_backup import __version__
+from mcp_backup.cli.arguments import FREE_FORM, arranged
+from mcp_backup.cli.surroundings import Surroundings
+from mcp_backup.errors import BackupError
+from mcp_backup.terminal import Terminal
+
+logger = logging.getLogger(__name__)
+
+_NAME = "mcp-backup"
+_FAILED, _USAGE = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """Where a verb is written, and what it does in a line."""
+
+    place: str
+    summary: str
+
+    def load(self) -> Callable[..., int]:
+        module, _, name = self.place.partition(":")
+        function: Callable[..., int] = getattr(import_module(f"mcp_backup.cli.{module}"), name)
+        return function
+
+
+VERBS = {
+    "init": _Verb("begin:init", "Write settings, make the repository, propose what to back up."),
+    "create": _Verb("backups:create", "Back up now."),
+    "list": _Verb("backups:list_backups", "List backups, newest first."),
+    "verify": _Verb("backups:verify", "Prove that a backup is what its sources were."),
+    "restore": _Verb("restores:restore", "Give data back, after showing the plan and asking."),
+    "undo": _Verb("restores:undo", "Put live data back as it was before a restore."),
+    "approve": _Verb("restores:approve", "Agree to a restore that an agent planned."),
+    "check": _Verb("upkeep:check", "Look for damage in the repository."),
+    "export": _Verb("upkeep:export", "Take a backup out, as SQL text or as an archive."),
+    "doctor": _Verb("upkeep:doctor", "Look at everything a backup depends on."),
+    "serve": _Verb("serve:serve", "Serve agents over MCP, on stdio or HTTP."),
+    "call": _Verb("call:call", "Call a tool as an agent would."),
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the arguments say, and return the exit code.
+
+    One of the two places that catch every exception: what is not expected is logged with its
+    traceback, and the code is not 0.
+    """
+    verb, words = arranged(arguments)
+    terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, json="--json" in words)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code = _program(verb, terminal)(words or ["--help"], prog_name=_NAME, standalone_mode=False)
+    except BackupError as error:
+        terminal.error(error.code, str(error), error.hint)
+        return error.exit_code
+    except typer.TyperException as error:
+        asked = f"{_NAME} {verb}" if verb in VERBS else _NAME
+        terminal.error("usage", error.format_message(), f"Run `{asked} --help`.")
+        return _USAGE
+    except Exception as error:
+        logger.exception("unexpected failure: verb=%s", verb)
+        terminal.error(
+            "bug", f"{type(error).__name__}: {error}", "Please report it with the lines above."
+        )
+        return _FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _program(chosen: str, terminal: Terminal) -> typer.Typer:
+    """Build the program with the verb asked for; the others are there by name and summary."""
+    program = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @program.callback()
+    def everything(
+        context: typer.Context,
+        *,
+        config: Annotated[
+            Path | None, typer.Option(help="The settings file.", metavar="FILE")
+        ] = None,
+        json: Annotated[
+            bool, typer.Option("--json", help="Print the answer, or the error, as JSON.")
+        ] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", help="Log to stderr.")] = False,
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", callback=_say_version, is_eager=True, help="Print the version."
+            ),
+        ] = False,
+    ) -> None:
+        """Back up live databases and settings into a restic repository, and get them back.
+
+        These options may also stand after the command.
+        """
+        if verbose:
+            logging.getLogger("mcp_backup").setLevel(logging.INFO)
+        context.obj = _surroundings(terminal, config)
+
+    for name, verb in VERBS.items():
+        free = {"allow_extra_args": True, "ignore_unknown_options": True}
+        settings = free if name == FREE_FORM else {}
+        function = verb.load() if name == chosen else _not_chosen
+        help_text = None if name == chosen else verb.summary
+        program.command(name, help=help_text, context_settings=settings)(function)
+    return program
+
+
+def _surroundings(terminal: Terminal, config: Path | None) -> Surroundings:
+    return Surroundings(
+        terminal=terminal,
+        config=config,
+        environ=os.environ,
+        cwd=Path.cwd(),
+        home=Path.home(),
+        user=getpass.getuser(),
+    )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"{_NAME} {__version__}\n")
+        raise typer.Exit
+
+
+def _not_chosen() -> None:
+    """Stand in for a verb that this invocation does not use."""

@@ -1,0 +1,184 @@
+"""restore, approve, undo: what changes live data, and so asks a person first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from mcp_backup import terminal_reports
+from mcp_backup.cli.arguments import separated
+from mcp_backup.cli.backups import BackupId, BackupIdFlag
+from mcp_backup.cli.session import Session, session
+from mcp_backup.errors import ApprovalRequired, UsageError
+from mcp_backup.server.replies import RestoreReply, UndoReply
+from mcp_backup.sources.source import Component
+from mcp_backup.verbs import RestorePlan, RestoreRequest, UndoPoint
+
+_UNTOUCHED = "Nothing live was touched."
+_NEVER_SPLIT = (
+    "Live data is as it was before, or fully exchanged, never in between; an exchange that was "
+    "under way is finished or taken back by the next command. `mcp-backup undo` lists what can "
+    "be undone."
+)
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class UndoPoints:
+    """The restores that can be undone."""
+
+    restores: Sequence[UndoPoint]
+
+
+def restore(  # noqa: PLR0913 - one parameter per flag
+    context: typer.Context,
+    backup: BackupId = "latest",
+    *,
+    backup_id: BackupIdFlag = "",
+    components: Annotated[
+        list[str] | None, typer.Option(help="databases, config, or both: separated by commas.")
+    ] = None,
+    databases: Annotated[
+        list[str] | None, typer.Option(help="Only these databases: names, separated by commas.")
+    ] = None,
+    target: Annotated[
+        Literal["original", "scratch"],
+        typer.Option(help="original: over the live data; scratch: beside it, to look at."),
+    ] = "original",
+    plan_id: Annotated[str, typer.Option(help="Do what this plan says.", metavar="PLAN")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, do nothing.")] = False,
+    yes: Yes = False,
+) -> int:
+    """Give a backup's data back, after showing what that would do and asking.
+
+    Without a terminal and without --yes it prints the plan and exits with 5.
+    """
+    this = session(context)
+    request = RestoreRequest(
+        backup_id or backup, _components(components), separated(databases), target
+    )
+    plan = this.run(
+        lambda engine, _: engine.plan(plan_id) if plan_id else engine.plan_restore(request),
+        unfinished=_UNTOUCHED,
+    )
+    if dry_run:
+        _show(this, plan)
+        return 0
+    if not (plan.approved or plan.approval == "none"):
+        _agree(this, plan, yes=yes)
+        _approve(this, plan)
+    report = this.run(
+        lambda engine, listener: engine.restore(plan.plan_id, listener), unfinished=_NEVER_SPLIT
+    )
+    this.terminal.result(RestoreReply.done(report), terminal_reports.restored(report))
+    return 0
+
+
+def approve(
+    context: typer.Context,
+    plan: Annotated[str, typer.Argument(help="The plan's id.", metavar="PLAN")],
+    *,
+    yes: Yes = False,
+) -> int:
+    """Show a plan that an agent made, and let a person agree to it."""
+    this = session(context)
+    seen = this.run(lambda engine, _: engine.plan(plan), unfinished=_UNTOUCHED)
+    if not seen.approved:
+        _agree(this, seen, yes=yes)
+        seen = _approve(this, seen)
+    lines = [
+        f"plan {seen.plan_id} is approved; it waits until {terminal_reports.moment(seen.expires)}",
+        f"now: restore_backup with plan_id={seen.plan_id}, "
+        f"or mcp-backup restore --plan-id {seen.plan_id}",
+    ]
+    this.terminal.result(RestoreReply.planned(seen), lines)
+    return 0
+
+
+def undo(
+    context: typer.Context,
+    restore: Annotated[
+        str, typer.Argument(help="The restore's id; without, list them.", metavar="[RESTORE_ID]")
+    ] = "",
+    *,
+    restore_id: Annotated[
+        str, typer.Option("--restore-id", help="The same, as a flag.", metavar="ID")
+    ] = "",
+    yes: Yes = False,
+) -> int:
+    """Put live data back as it was before a restore."""
+    this = session(context)
+    wanted = restore_id or restore
+    points = this.run(lambda engine, _: engine.restores(), unfinished=_UNTOUCHED)
+    if not wanted:
+        this.terminal.result(UndoPoints(tuple(points)), terminal_reports.undo_points(points))
+        return 0
+    if not yes:
+        _agree_to_undo(this, wanted, [point for point in points if point.restore_id == wanted])
+    report = this.run(
+        lambda engine, listener: engine.undo(wanted, listener), unfinished=_NEVER_SPLIT
+    )
+    this.terminal.result(UndoReply.of(report), terminal_reports.undone(report))
+    return 0
+
+
+def _components(values: Sequence[str] | None) -> tuple[Component, ...]:
+    names = separated(values)
+    known = [component.value for component in Component]
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"--components {name!r} is none of {', '.join(known)}",
+                hint=f"Use one or more of these, separated by commas. {_UNTOUCHED}",
+            )
+    return tuple(Component(name) for name in names)
+
+
+def _show(this: Session, plan: RestorePlan) -> None:
+    this.terminal.result(RestoreReply.planned(plan), terminal_reports.planned(plan))
+
+
+def _agree(this: Session, plan: RestorePlan, *, yes: bool) -> None:
+    """Show the plan and have the person type what they are about to overwrite.
+
+    Raises:
+        ApprovalRequired: there is nobody to ask, or they typed something else.
+    """
+    if yes:
+        return
+    if not this.terminal.has_person:
+        _show(this, plan)
+        raise ApprovalRequired(plan.plan_id)
+    for line in terminal_reports.planned(plan):
+        this.terminal.note(line)
+    names = [target.source for target in plan.targets]
+    word = names[0] if len(names) == 1 else f"all {len(names)}"
+    if _ask(this, f"\nType {word!r} to go on, anything else to stop:") != word:
+        raise ApprovalRequired(plan.plan_id)
+
+
+def _approve(this: Session, plan: RestorePlan) -> RestorePlan:
+    by = f"{this.surroundings.user}, at a terminal"
+    return this.run(lambda engine, _: engine.approve(plan.plan_id, by), unfinished=_UNTOUCHED)
+
+
+def _agree_to_undo(this: Session, restore_id: str, points: Sequence[UndoPoint]) -> None:
+    sources = ", ".join(name for point in points for name in point.sources)
+    if this.terminal.has_person:
+        this.terminal.note(f"This takes back restore {restore_id} of: {sources or 'unknown'}.")
+        if _ask(this, "What was written since is lost. Type 'undo' to go on:") == "undo":
+            return
+    raise UsageError(
+        f"undo of {restore_id} was not agreed to",
+        hint=f"Repeat it with --yes. {_UNTOUCHED}",
+    )
+
+
+def _ask(this: Session, question: str) -> str:
+    for line in question.splitlines()[:-1]:
+        this.terminal.note(line)
+    return this.interruptible(
+        lambda: this.terminal.ask(question.splitlines()[-1]), unfinished=_UNTOUCHED
+    )

@@ -1,0 +1,66 @@
+"""What one invocation of the program runs with, and how it stops."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+import typer
+
+from mcp_backup.cli.surroundings import Surroundings
+from mcp_backup.engine import Engine, opened
+from mcp_backup.progress import Listener
+from mcp_backup.settings import Settings, load_settings
+from mcp_backup.terminal import Terminal
+from mcp_backup.terminal_progress import progress_bars
+
+T = TypeVar("T")
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One verb at work, on the settings found."""
+
+    surroundings: Surroundings
+
+    @property
+    def terminal(self) -> Terminal:
+        """Where to read and write."""
+        return self.surroundings.terminal
+
+    def settings(self) -> Settings:
+        """Load the settings.
+
+        Raises:
+            SettingsInvalid: there are none, or they cannot be meant.
+        """
+        around = self.surroundings
+        return load_settings(around.config, around.environ, around.cwd)
+
+    def run(self, work: Callable[[Engine, Listener], Awaitable[T]], *, unfinished: str) -> T:
+        """Do the work on an engine opened for it, with progress shown.
+
+        `unfinished` says what is still true when the person stops it with Ctrl-C.
+        """
+        settings = self.settings()
+
+        async def at_work() -> T:
+            async with opened(settings) as engine:
+                with progress_bars(self.terminal) as listener:
+                    return await work(engine, listener)
+
+        return self.interruptible(lambda: anyio.run(at_work), unfinished=unfinished)
+
+    def interruptible(self, work: Callable[[], T], *, unfinished: str) -> T:
+        """Do the work; on Ctrl-C say what is still true, and exit with the code for that."""
+        try:
+            return work()
+        except KeyboardInterrupt:
+            self.terminal.error("interrupted", "stopped before it was done", unfinished)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def session(context: typer.Context) -> Session:
+    """Return the session that a verb was called in."""
+    return Session(context.ensure_object(Surroundings))

@@ -1,0 +1,77 @@
+"""The settings file that `init` writes: what was found, in the operator's own terms."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_backup.discovery import DatabaseFound, FilesFound
+
+_HEAD = """\
+# What mcp-backup protects, and where it keeps it. Relative paths start at this file's directory.
+# `mcp-backup doctor` looks at all of it.
+
+[repository]
+location = {location}
+password_file = {password_file}
+"""
+_DATABASE = """
+[[databases]]
+name = {name}
+kind = {kind}
+path = {path}
+"""
+_FILES = """
+[[config]]
+name = {name}
+root = {root}
+include = {include}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the settings are to say. `left_out` is written down, and not in force."""
+
+    location: str
+    password_file: str
+    databases: Sequence[DatabaseFound]
+    files: Sequence[FilesFound]
+    left_out: Sequence[DatabaseFound]
+
+
+def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
+    """Write the settings as TOML, for a file in `directory`; paths as short as they can be."""
+    text = _HEAD.format(
+        location=_string(proposal.location), password_file=_string(proposal.password_file)
+    )
+    text += "".join(_database(found, directory, home) for found in proposal.databases)
+    for found in proposal.files:
+        include = "[" + ", ".join(_string(pattern) for pattern in found.include) + "]"
+        root = _string(_path(found.root, directory, home))
+        text += _FILES.format(name=_string(found.name), root=root, include=include)
+    others = [found for found in proposal.left_out if found.kind == "sqlite"]
+    if others:
+        text += "\n# Found as well, and left out; remove the marks to protect one of them:\n"
+        text += "".join(_commented(_database(found, directory, home)) for found in others)
+    return text
+
+
+def _database(found: DatabaseFound, directory: Path, home: Path) -> str:
+    path = _path(found.path, directory, home)
+    return _DATABASE.format(name=_string(found.name), kind=_string(found.kind), path=_string(path))
+
+
+def _path(path: Path, directory: Path, home: Path) -> str:
+    if path.is_relative_to(directory):
+        return f"./{path.relative_to(directory)}" if path != directory else "."
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def _string(text: str) -> str:
+    """Write a TOML basic string; JSON's escapes are a part of TOML's."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _commented(text: str) -> str:
+    return "".join(f"# {line}\n" if line else "#\n" for line in text.splitlines())

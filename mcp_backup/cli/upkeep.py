@@ -1,0 +1,80 @@
+"""check, export, doctor: looking after the repository, and taking data out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mcp_backup import terminal_reports
+from mcp_backup.cli.backups import FINDINGS, BackupId, BackupIdFlag
+from mcp_backup.cli.session import Session, session
+from mcp_backup.errors import BackupError
+from mcp_backup.verbs import Diagnosis, Level
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnoses:
+    """Everything `doctor` looked at."""
+
+    ok: bool
+    diagnoses: Sequence[Diagnosis]
+
+
+def check(
+    context: typer.Context,
+    *,
+    level: Annotated[
+        Literal["structure", "data"],
+        typer.Option(help="structure: everything referred to is there; data: and is intact."),
+    ] = "structure",
+) -> int:
+    """Look for damage in the repository. Exits with 3 when there is some."""
+    this = session(context)
+    report = this.run(
+        lambda engine, listener: engine.check(Level(level), listener),
+        unfinished="Nothing was changed.",
+    )
+    this.terminal.result(report, terminal_reports.checked(report))
+    return 0 if report.ok else FINDINGS
+
+
+def export(  # noqa: PLR0913 - one parameter per flag
+    context: typer.Context,
+    backup: BackupId = "latest",
+    *,
+    out: Annotated[Path, typer.Option(help="The file to write; it must not exist.")],
+    backup_id: BackupIdFlag = "",
+    source: Annotated[str, typer.Option(help="The database to export, for sql.")] = "",
+    format: Annotated[
+        Literal["sql", "tar"],
+        typer.Option(help="sql: one database as text, proven by reloading it; tar: all."),
+    ] = "tar",
+) -> int:
+    """Take a backup out of the repository, as SQL text or as a .tar.zst archive."""
+    this = session(context)
+    path = this.surroundings.cwd / out.expanduser()
+    report = this.run(
+        lambda engine, listener: engine.export(backup_id or backup, source, format, path, listener),
+        unfinished=f"{path} was not written.",
+    )
+    this.terminal.result(report, terminal_reports.exported(report))
+    return 0
+
+
+def doctor(context: typer.Context) -> int:
+    """Look at everything a backup depends on. Exits with 3 when something is wrong."""
+    this = session(context)
+    found = _examined(this)
+    ok = all(diagnosis.level != "problem" for diagnosis in found)
+    this.terminal.result(Diagnoses(ok, found), terminal_reports.diagnosed(found))
+    return 0 if ok else FINDINGS
+
+
+def _examined(this: Session) -> Sequence[Diagnosis]:
+    """Ask the engine; what keeps it from opening is a diagnosis too."""
+    try:
+        return this.run(lambda engine, _: engine.doctor(), unfinished="Nothing was changed.")
+    except BackupError as error:
+        return [Diagnosis("problem", error.code, str(error), error.hint)]
