@@ -248,48 +248,27 @@ def _nonsense(name: str, what: str) -> NoReturn:
     raise IntegrityError(f"tree: {name!r:.80} {what}")
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What a stable node says besides name and content: nothing that changes while they do not.
+def file_node(name: str, content: Iterable[BlobId], size: int, *, mode: int, mtime_ns: int) -> Node:
+    """Return the node of a file of `size` bytes, with nothing that changes while it does not.
 
     No inode, device or links, and one time for all three: whatever changes in a node stores the
-    file's whole list of blobs again. `mode` holds the permission bits (0o7777).
+    file's whole list of blobs again.
     """
-
-    mode: int
-    mtime_ns: int
-    uid: int = 0
-    gid: int = 0
-    user: str = ""
-    group: str = ""
-
-
-def file_node(name: str, content: Iterable[BlobId], size: int, metadata: Metadata) -> Node:
-    """Return the stable node of a file of `size` bytes."""
-    node = _stable(name, "file", metadata)
+    node = _stable(name, "file", mode, mtime_ns)
     return replace(node, size=size, content=tuple(content))
 
 
-def dir_node(name: str, subtree: BlobId, metadata: Metadata) -> Node:
-    """Return the stable node of a directory."""
-    return replace(_stable(name, "dir", metadata), subtree=subtree)
+def dir_node(name: str, subtree: BlobId, *, mode: int, mtime_ns: int) -> Node:
+    """Return the node of a directory, as stable as `file_node`."""
+    return replace(_stable(name, "dir", mode, mtime_ns), subtree=subtree)
 
 
-def symlink_node(name: str, target: str, metadata: Metadata) -> Node:
-    """Return the stable node of a symbolic link."""
-    return replace(_stable(name, "symlink", metadata), link_target=target)
+def symlink_node(name: str, target: str, *, mtime_ns: int) -> Node:
+    """Return the node of a symbolic link, as stable as `file_node`."""
+    return replace(_stable(name, "symlink", 0o777, mtime_ns), link_target=target)
 
 
-def _stable(name: str, kind: str, metadata: Metadata) -> Node:
+def _stable(name: str, kind: str, mode: int, mtime_ns: int) -> Node:
     return Node(
-        name=name,
-        type=kind,
-        mode=metadata.mode,
-        mtime_ns=metadata.mtime_ns,
-        atime_ns=metadata.mtime_ns,
-        ctime_ns=metadata.mtime_ns,
-        uid=metadata.uid,
-        gid=metadata.gid,
-        user=metadata.user,
-        group=metadata.group,
+        name=name, type=kind, mode=mode, mtime_ns=mtime_ns, atime_ns=mtime_ns, ctime_ns=mtime_ns
     )
