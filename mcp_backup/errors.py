@@ -32,7 +32,8 @@
         ├── PlanExpired            too old, or what it saw has changed; plan again
         ├── StagingRejected        what came out is not what went in; nothing live was touched
         ├── TargetBusy             another process holds the live file; nothing was touched
-        └── RolledBack             live data was changed, then put back byte for byte
+        ├── RolledBack             live data was changed, then put back byte for byte
+        └── RestoreInterrupted     live data is part old, part new; the undo point is kept
 
 Codes are part of the MCP contract and never change their meaning. Messages are facts: lower case,
 what, which, expected and got. Hints are sentences: what to do next, and what is still true.
@@ -321,3 +322,9 @@ class RolledBack(RestoreError):
     """Live data was changed, then put back byte for byte."""
 
     code = "rolled-back"
+
+
+class RestoreInterrupted(RestoreError):
+    """Live data was changed and could not be put back everywhere; the undo point is kept."""
+
+    code, exit_code = "restore-interrupted", 3
