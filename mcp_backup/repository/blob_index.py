@@ -1,0 +1,194 @@
+"""Where each blob lies: the contents of all index files, in about 56 bytes a blob.
+
+A repository of one gigabyte in chunks of 16 KiB has 65,000 blobs, and a backup looks each of
+them up; as objects they would cost 400 bytes each. So entries stay packed, and a hash table of
+entry numbers finds them:
+
+    entry    = blob id (32) │ kind (1) │ offset (4) │ length (4) │ plain length (4)
+    entries  = all of them, those of one listing of a pack side by side
+    table    = uint32 each: 0 for empty, else 1 + the entry's number
+
+The hash is Python's own for bytes, salted per process: ids are SHA-256, but who chooses what is
+backed up could choose ids that collide in any hash known beforehand. A pack listed again adds
+only what it did not list before. The same blob in several packs is legal, and every place of it
+is kept.
+"""
+
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from mcp_backup.format.blob import BlobKind
+from mcp_backup.format.crypto import OVERHEAD
+from mcp_backup.format.ids import ID_SIZE, BlobId, PackId
+from mcp_backup.format.pack import PackEntry
+
+_ENTRY = struct.Struct("<32sBIII")
+_SIZE = _ENTRY.size
+_HANDLE = ID_SIZE + 1  # an id and its kind: what an entry begins with
+_PLACE = struct.Struct("<III")
+_KIND_BYTE = tuple(bytes([kind]) for kind in BlobKind)
+_SMALLEST_TABLE = 1 << 10
+
+
+class Location(NamedTuple):
+    """Where a sealed blob lies. `plain_length` is 0 when it is stored uncompressed."""
+
+    pack: PackId
+    offset: int
+    length: int
+    plain_length: int
+
+
+class BlobIndex:
+    """Finds blobs, and lists packs. Reads may come from any thread while nobody adds."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._entries = bytearray()
+        self._count = 0
+        self._table = array("I", bytes(4 * _SMALLEST_TABLE))
+        self._packs: list[PackId] = []  # the pack of each listing
+        self._starts = array("Q")  # the number of each listing's first entry
+        self._listing_of: dict[PackId, int] = {}  # a pack's first listing
+        self._more: dict[PackId, list[int]] = {}  # its others, where index files disagreed
+
+    def __len__(self) -> int:
+        """Return the number of entries; a blob in two packs counts twice."""
+        return self._count
+
+    def __contains__(self, handle: tuple[BlobKind, BlobId]) -> bool:
+        """Tell whether the blob of that kind and id is in some indexed pack."""
+        return self.position(*handle) is not None
+
+    def add(self, pack: PackId, entries: Iterable[PackEntry]) -> None:
+        """Take in the entries of one pack. Listing a pack again with the same entries is legal."""
+        self.add_packed(pack, packed(entries))
+
+    def add_packed(self, pack: PackId, listing: bytes) -> None:
+        """Take in the entries of one pack, as `packed` made them (in another thread, say)."""
+        if pack in self._listing_of:
+            listing = self._unknown(pack, listing)
+            if not listing:
+                return
+            self._more.setdefault(pack, []).append(len(self._packs))
+        else:
+            self._listing_of[pack] = len(self._packs)
+        self._packs.append(pack)
+        self._starts.append(self._count)
+        self._entries += listing
+        first, self._count = self._count, len(self._entries) // _SIZE
+        if self._count * 4 > len(self._table) * 3:
+            first = 0
+            self._grow()
+        self._insert(first)
+
+    def find(self, kind: BlobKind, identity: BlobId) -> Location | None:
+        """Return where the blob lies, or None; of several places, the one listed first."""
+        number = self.position(kind, identity)
+        return None if number is None else self._location(number)
+
+    def find_all(self, kind: BlobKind, identity: BlobId) -> list[Location]:
+        """Return every place where the blob lies, the one that `find` gives first."""
+        mask = len(self._table) - 1
+        slot = hash(identity) & mask
+        handle = identity + _KIND_BYTE[kind]
+        found = []
+        while number := self._table[slot]:
+            if self._entries.startswith(handle, (number - 1) * _SIZE):
+                found.append(self._location(number - 1))
+            slot = (slot + 1) & mask
+        return found
+
+    def position(self, kind: BlobKind, identity: BlobId) -> int | None:
+        """Return the blob's number, below `len(self)` and stable: good for marking bits."""
+        table = self._table
+        mask = len(table) - 1
+        slot = hash(identity) & mask
+        if not table[slot]:
+            return None
+        handle = identity + _KIND_BYTE[kind]
+        begins = self._entries.startswith
+        while number := table[slot]:
+            if begins(handle, (number - 1) * _SIZE):
+                return number - 1
+            slot = (slot + 1) & mask
+        return None
+
+    def plain_length(self, kind: BlobKind, identity: BlobId) -> int | None:
+        """Return the bytes of the blob's plaintext, or None for a blob that is in no pack."""
+        number = self.position(kind, identity)
+        if number is None:
+            return None
+        _, length, plain = _PLACE.unpack_from(self._entries, number * _SIZE + _HANDLE)
+        return int(plain or length - OVERHEAD)
+
+    @property
+    def pack_count(self) -> int:
+        """The number of packs listed."""
+        return len(self._listing_of)
+
+    def packs(self) -> Iterator[PackId]:
+        """Walk the indexed packs, in the order they were first listed."""
+        return iter(tuple(self._listing_of))
+
+    def has_pack(self, pack: PackId) -> bool:
+        """Tell whether the pack is listed."""
+        return pack in self._listing_of
+
+    def entries(self, pack: PackId) -> list[PackEntry]:
+        """Return the entries of one pack, ordered by offset; none for a pack not listed."""
+        found = [
+            PackEntry(BlobKind(kind), BlobId(blob), offset, length, plain)
+            for listing in self._listings(pack)
+            for blob, kind, offset, length, plain in _ENTRY.iter_unpack(listing)
+        ]
+        found.sort(key=lambda entry: entry.offset)
+        return found
+
+    def _location(self, number: int) -> Location:
+        pack = self._packs[bisect_right(self._starts, number) - 1]
+        return Location(pack, *_PLACE.unpack_from(self._entries, number * _SIZE + _HANDLE))
+
+    def _listings(self, pack: PackId) -> Iterator[bytes]:
+        if pack not in self._listing_of:
+            return
+        for at in (self._listing_of[pack], *self._more.get(pack, ())):
+            end = self._starts[at + 1] if at + 1 < len(self._starts) else self._count
+            yield bytes(self._entries[self._starts[at] * _SIZE : end * _SIZE])
+
+    def _unknown(self, pack: PackId, listing: bytes) -> bytes:
+        known = list(self._listings(pack))
+        if listing in known:
+            return b""
+        have = {entry for old in known for entry in _split(old)}
+        return b"".join(entry for entry in _split(listing) if entry not in have)
+
+    def _grow(self) -> None:
+        size = len(self._table)
+        while self._count * 4 > size * 3:
+            size *= 2
+        self._table = array("I", bytes(4 * size))
+
+    def _insert(self, first: int) -> None:
+        table, entries = self._table, self._entries
+        mask = len(table) - 1
+        number = first
+        for offset in range(first * _SIZE, self._count * _SIZE, _SIZE):
+            number += 1
+            slot = hash(bytes(entries[offset : offset + ID_SIZE])) & mask
+            while table[slot]:
+                slot = (slot + 1) & mask
+            table[slot] = number
+
+
+def packed(entries: Iterable[PackEntry]) -> bytes:
+    """Return the entries in the form in which the index keeps them."""
+    pack = _ENTRY.pack
+    return b"".join(pack(e.id, e.kind, e.offset, e.length, e.plain_length) for e in entries)
+
+
+def _split(listing: bytes) -> list[bytes]:
+    return [listing[at : at + _SIZE] for at in range(0, len(listing), _SIZE)]

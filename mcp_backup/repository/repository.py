@@ -1,0 +1,363 @@
+"""A repository, open: snapshots, blobs and the index, behind ids.
+
+Start reading here: `open_repository` says in which order things are found out, `Repository` what
+can be asked for afterwards.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar, runtime_checkable
+
+import anyio
+from anyio import to_thread
+
+from mcp_backup.errors import (
+    IntegrityError,
+    ObjectMissing,
+    RepositoryExists,
+    RepositoryMissing,
+    UnsupportedFormat,
+)
+from mcp_backup.format.blob import BlobKind, Decompressor
+from mcp_backup.format.config import VERSION, Config, decode_config, encode_config, new_config
+from mcp_backup.format.crypto import Buffer, MasterKey, Sealer
+from mcp_backup.format.ids import BlobId, IndexId, PackId, SnapshotId, digest
+from mcp_backup.format.index import decode_index
+from mcp_backup.format.key import generate_master_key
+from mcp_backup.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
+from mcp_backup.format.tree import Node, decode_tree
+from mcp_backup.format.unpacked import decode_unpacked, encode_unpacked
+from mcp_backup.repository.blob_index import BlobIndex, Location, packed
+from mcp_backup.repository.keys import add_key, find_master_key, work_for
+from mcp_backup.repository.objects import (
+    DAMAGED,
+    Directory,
+    about,
+    identity_in,
+    object_name,
+    pack_name,
+)
+from mcp_backup.store.store import Store
+from mcp_backup.tasks import task_group
+
+_T = TypeVar("_T")
+_SMALL = 64 << 10  # bytes that take less time to unseal and parse than a hop into a thread costs
+_LOADS = 8  # small objects loaded at once: local disks gain nothing from more
+
+
+@runtime_checkable
+class _Directories(Protocol):
+    """A store that has directories to make before the first object."""
+
+    async def create_layout(self) -> None: ...
+
+
+async def create_repository(  # noqa: PLR0913 - clock, host and chance are arguments
+    store: Store,
+    password: str,
+    *,
+    random: Callable[[int], bytes],
+    now: Callable[[], datetime],
+    hostname: str,
+    username: str,
+    generated_password: bool,
+) -> "Repository":
+    """Make a repository where there is none, and open it.
+
+    Directories, key file, config last: before that, it is no repository. What a cancel or a
+    crash leaves before is finished by another call with the same password.
+
+    Raises:
+        RepositoryExists: there is one, or the remains of one that had snapshots or packs.
+        WrongPassword: a key of an unfinished one is there, and has another password.
+    """
+    await _refuse_existing(store)
+    if isinstance(store, _Directories):
+        await store.create_layout()
+    if await store.objects("keys/"):
+        master = await find_master_key(store, password)
+    else:
+        master = generate_master_key(random)
+        await add_key(
+            store,
+            master,
+            password,
+            created=now(),
+            username=username,
+            hostname=hostname,
+            work=work_for(generated_password=generated_password),
+            random=random,
+        )
+    config = new_config(random)
+    await store.put("config", Sealer(master).seal(encode_config(config)))
+    return Repository(store, config, master, now, hostname, username)
+
+
+async def _refuse_existing(store: Store) -> None:
+    try:
+        await store.size("config")
+    except ObjectMissing:
+        for prefix in ("snapshots/", "index/", "data/"):
+            if await store.objects(prefix):
+                raise RepositoryExists(store.location) from None
+    else:
+        raise RepositoryExists(store.location)
+
+
+async def open_repository(
+    store: Store, password: str, *, now: Callable[[], datetime], hostname: str, username: str
+) -> "Repository":
+    """Open a repository: its config is there, a key opens, the config is one we can work with.
+
+    Raises:
+        RepositoryMissing: no config, and nothing else of a repository either.
+        WrongPassword: the password opens no key.
+        UnsupportedFormat: a version other than 2.
+        IntegrityError: the config or a key file is damaged, or the config is gone.
+    """
+    try:
+        sealed = await store.get("config")
+    except ObjectMissing:
+        raise await _without_config(store) from None
+    if not sealed:
+        raise IntegrityError("config: 0 bytes", hint=_CONFIG_GONE)
+    master = await find_master_key(store, password)
+    with about("config", _CONFIG_GONE):
+        config = decode_config(Sealer(master).unseal(sealed))
+    if config.version != VERSION:
+        raise UnsupportedFormat(
+            f"{store.location} is a repository of version {config.version}, wanted {VERSION}",
+            hint="Run `restic migrate upgrade_repo_v2` on it once. Nothing was changed.",
+        )
+    return Repository(store, config, master, now, hostname, username)
+
+
+_CONFIG_GONE = (
+    "Put `config` back from a copy of the repository; nothing else can replace it. "
+    "Nothing was changed."
+)
+
+
+async def _without_config(store: Store) -> IntegrityError | RepositoryMissing:
+    if await store.objects("snapshots/"):
+        return IntegrityError(f"config is missing from {store.location}", hint=_CONFIG_GONE)
+    return RepositoryMissing(store.location)
+
+
+@dataclass(eq=False)
+class Repository:
+    """An open repository. One event loop's; calls may run concurrently.
+
+    `exclusive` tells whether we hold an exclusive lock (`locks.locked` sets it); deleting asks
+    for one. Snapshots and the index are kept in memory once loaded.
+    """
+
+    store: Store
+    config: Config
+    key: MasterKey
+    now: Callable[[], datetime]
+    hostname: str
+    username: str
+    exclusive: bool = field(default=False, init=False)
+    _snapshots: dict[SnapshotId, Snapshot] = field(default_factory=dict, init=False)
+    _index: BlobIndex | None = field(default=None, init=False)
+    _indexed: set[IndexId] = field(default_factory=set, init=False)  # index files in `_index`
+    _loading: anyio.Lock = field(default_factory=anyio.Lock, init=False)
+
+    async def load_unpacked(self, directory: Directory, identity: bytes) -> bytes:
+        """Return the JSON of a snapshot, index or lock.
+
+        Raises:
+            ObjectMissing: there is none of that id.
+            IntegrityError: its bytes do not hash to its id, or are not what we sealed.
+        """
+        name = object_name(directory, identity)
+        data = await self.store.get(name)
+        return await _aside(len(data), lambda: _unsealed(self.key, name, data))
+
+    def seal_unpacked(self, document: bytes) -> tuple[bytes, bytes]:
+        """Return the id and the sealed bytes of a snapshot, index or lock to be."""
+        sealed = Sealer(self.key).seal(encode_unpacked(document))
+        return digest(sealed), sealed
+
+    async def save_unpacked(self, directory: Directory, document: bytes) -> bytes:
+        """Store the JSON of a snapshot, index or lock; return its id. A cancel: whole or none."""
+        identity, sealed = await _aside(len(document), lambda: self.seal_unpacked(document))
+        await self.store.put(object_name(directory, identity), sealed)
+        return identity
+
+    async def snapshots(self) -> dict[SnapshotId, Snapshot]:
+        """Return all snapshots by id. Called before `load_index`, or blobs may seem missing.
+
+        Raises:
+            IntegrityError: one is unreadable; the message names it.
+        """
+        there = {SnapshotId(identity_in(name)) for name in await self.store.objects("snapshots/")}
+        for identity in self._snapshots.keys() - there:
+            del self._snapshots[identity]
+        await for_each(self._load_snapshot, there - self._snapshots.keys())
+        return {identity: self._snapshots[identity] for identity in there & self._snapshots.keys()}
+
+    async def _load_snapshot(self, identity: SnapshotId) -> None:
+        try:
+            document = await self.load_unpacked("snapshots", identity)
+        except ObjectMissing:
+            return  # forgotten since it was listed
+        with about(object_name("snapshots", identity)):
+            self._snapshots[identity] = decode_snapshot(document)
+
+    async def add_snapshot(self, snapshot: Snapshot) -> SnapshotId:
+        """Store a snapshot: the commit. Its blobs are stored and indexed. Cancel: whole or none."""
+        identity = SnapshotId(await self.save_unpacked("snapshots", encode_snapshot(snapshot)))
+        self._snapshots[identity] = snapshot
+        return identity
+
+    async def forget(self, identity: SnapshotId) -> None:
+        """Delete a snapshot, under an exclusive lock. What only it referred to is for `prune`."""
+        assert self.exclusive, "forgetting without an exclusive lock"
+        await self.store.delete(object_name("snapshots", identity))
+        self._snapshots.pop(identity, None)
+
+    async def load_index(self, *, refresh: bool = False) -> BlobIndex:
+        """Return the index, from memory unless `refresh`; then with what others wrote since.
+
+        Index files are read once. When some have vanished, a new index is made of those left.
+
+        Raises:
+            IntegrityError: an index file is unreadable; the message names it.
+        """
+        async with self._loading:
+            if self._index is not None and not refresh:
+                return self._index
+            there = {IndexId(identity_in(name)) for name in await self.store.objects("index/")}
+            if self._index is None or self._indexed - there:
+                index, indexed = BlobIndex(), set[IndexId]()
+            else:
+                index, indexed = self._index, self._indexed
+            for identity in sorted(there - indexed):
+                await self._load_index_file(identity, index)
+                indexed.add(identity)
+            self._index, self._indexed = index, indexed
+            return index
+
+    async def _load_index_file(self, identity: IndexId, index: BlobIndex) -> None:
+        listings = await self.load_listings(identity)
+        for pack, listing in listings:
+            index.add_packed(pack, listing)
+
+    async def load_listings(self, identity: IndexId) -> list[tuple[PackId, bytes]]:
+        """Return one index file as `BlobIndex.add_packed` takes it.
+
+        Raises:
+            IntegrityError: it is unreadable; the message names it.
+        """
+        name = object_name("index", identity)
+        data = await self.store.get(name)
+
+        def decode() -> list[tuple[PackId, bytes]]:
+            with about(name):
+                listings = decode_index(_unsealed(self.key, name, data))
+                return [(listing.pack, packed(listing.entries)) for listing in listings]
+
+        return await _aside(len(data), decode)
+
+    def index_written(self, identity: bytes, index: BlobIndex | None = None) -> None:
+        """Note that the index in memory (`index`, if it still is) has what this file lists."""
+        if index is None or index is self._index:
+            self._indexed.add(IndexId(identity))
+
+    def drop_index(self) -> None:
+        """Forget the index in memory, since it may list packs that no index file does."""
+        self._index, self._indexed = None, set()
+
+    async def load_blob(self, kind: BlobKind, identity: BlobId) -> bytes:
+        """Return a blob's plaintext, from whichever pack has it intact.
+
+        Raises:
+            IntegrityError: it is in no index, or damaged wherever it lies.
+        """
+        index = await self.load_index()
+        if (kind, identity) not in index:
+            index = await self.load_index(refresh=True)
+        problem: IntegrityError | ObjectMissing | None = None
+        for location in index.find_all(kind, identity):
+            try:
+                return await self.load_at(kind, identity, location)
+            except (IntegrityError, ObjectMissing) as error:
+                problem = problem or error
+        raise problem or IntegrityError(
+            f"{kind.word} blob {identity.hex()} is in no index", hint=DAMAGED
+        )
+
+    async def load_at(self, kind: BlobKind, identity: BlobId, location: Location) -> bytes:
+        """Return a blob's plaintext from one of its places.
+
+        Raises:
+            ObjectMissing: the pack is gone.
+            IntegrityError: what lies there is not that blob.
+        """
+        name = pack_name(location.pack)
+        with about(name):
+            sealed = await self.store.get(name, location.offset, location.length)
+
+        def unseal() -> bytes:
+            with about(f"{name}: {kind.word} blob {identity.hex()}"):
+                return unseal_blob(Sealer(self.key), identity, sealed, location.plain_length)
+
+        return await _aside(len(sealed), unseal)
+
+    async def load_tree(self, identity: BlobId) -> list[Node]:
+        """Return a directory's nodes, in stored order, whose names nobody judged yet.
+
+        Raises:
+            IntegrityError: the tree is missing, damaged or not a tree.
+        """
+        data = await self.load_blob(BlobKind.TREE, identity)
+
+        def decode() -> list[Node]:
+            with about(f"tree {identity.hex()}"):
+                return decode_tree(data)
+
+        return await _aside(len(data), decode)
+
+
+def unseal_blob(sealer: Sealer, identity: BlobId, sealed: Buffer, plain_length: int) -> bytes:
+    """Return the plaintext of a sealed blob, decompressed where `plain_length` is not 0.
+
+    Raises:
+        IntegrityError: it does not unseal, decompress, or hash to its id.
+    """
+    plaintext = sealer.unseal(sealed)
+    if plain_length:
+        plaintext = Decompressor().decompress(plaintext, plain_length)
+    if digest(plaintext) != identity:
+        raise IntegrityError(f"{len(plaintext)} bytes do not hash to the blob's id")
+    return plaintext
+
+
+def _unsealed(key: MasterKey, name: str, data: bytes) -> bytes:
+    with about(name):
+        if digest(data) != identity_in(name):
+            raise IntegrityError(f"{len(data)} bytes do not hash to its name")
+        return decode_unpacked(Sealer(key).unseal(data))
+
+
+async def _aside(size: int, work: Callable[[], _T]) -> _T:
+    """Do the work on `size` bytes here if they are few, else in a thread."""
+    return work() if size < _SMALL else await to_thread.run_sync(work)
+
+
+async def for_each(
+    work: Callable[[_T], Awaitable[None]], items: Iterable[_T], limit: int = _LOADS
+) -> None:
+    """Do the work on each item, `limit` of them at a time. The first failure ends it."""
+    remaining = iter(items)
+
+    async def take() -> None:
+        for item in remaining:
+            await work(item)
+
+    async with task_group() as tasks:
+        for _ in range(limit):
+            tasks.start_soon(take)
