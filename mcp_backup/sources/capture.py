@@ -1,0 +1,241 @@
+"""Sources as the event loop sees them: each operation in a worker process of its own.
+
+A worker's failure arrives here as the error it raised; one that crashes is `WorkerDied` and names
+the source. A cancel kills the worker at once, so what an operation promises under a kill is what
+it promises under a cancel.
+"""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from mcp_backup.arena import Arena
+from mcp_backup.errors import BackupError
+from mcp_backup.sources import wire
+from mcp_backup.sources.kinds import KeptCopy
+from mcp_backup.sources.source import Entry, Evidence, Finding, Holder, SourceSpec
+from mcp_backup.workers import Frame, Worker, worker
+
+_MODULE = "mcp_backup.sources.worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A slot full of the last entry's bytes; the receiver owns it and gives it back after use.
+
+    `offset` is where they belong in the file, a multiple of SLOT_SIZE; offsets ascend, except
+    that an image's first slot comes last. `segments` are 32 bytes of BLAKE3 for each started
+    64 KiB.
+    """
+
+    slot: int
+    offset: int
+    length: int
+    segments: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """All bytes of the last entry have come: its size in bytes, and its digest (`digest.py`)."""
+
+    size: int
+    digest: str
+
+
+class Capture:
+    """A capture under way: one consistent point in time, told in the order it is read."""
+
+    def __init__(self, child: Worker) -> None:
+        """Wrap a worker that was asked to capture; use `captured` to start one."""
+        self._child = child
+        self._sending = anyio.Lock()
+
+    async def next(self) -> Entry | Filled | FileEnd | Evidence:
+        """Wait for what comes next; the evidence comes last.
+
+        Raises:
+            SourceError: the source could not be read.
+        """
+        frame = await _received(self._child)
+        match frame.kind:
+            case "entry":
+                return wire.entry_of(frame.fields)
+            case "filled":
+                return Filled(segments=frame.payload, **frame.fields)
+            case "file_end":
+                return FileEnd(**frame.fields)
+            case _:
+                return wire.evidence_of(frame.fields["value"])
+
+    async def give(self, slot: int) -> None:
+        """Hand the worker a free slot of the arena to fill. Several tasks may do so at once."""
+        async with self._sending:
+            await self._child.send("give", slot=slot)
+
+
+@asynccontextmanager
+async def captured(spec: SourceSpec, arena: Arena, scratch: Path) -> AsyncIterator[Capture]:
+    """Capture `spec` for the duration of the block.
+
+    `scratch` is an empty directory for the temporary copy that some captures need; it is empty
+    again afterwards unless the worker was killed. An image needs two slots at least, given before
+    the first `next`. A cancel kills the worker, which changed nothing.
+    """
+    async with _worker(f"capturing source {spec.name!r}", arena) as child:
+        await child.send("capture", spec=asdict(spec), scratch=str(scratch))
+        yield Capture(child)
+
+
+async def fingerprint(spec: SourceSpec) -> str:
+    """Identify the live state of a source; "" while nothing sound can be said about it."""
+    return (await fingerprints([spec]))[0]
+
+
+async def fingerprints(specs: Sequence[SourceSpec]) -> list[str]:
+    """Identify the live state of several sources, in one worker."""
+    value = await _asked(
+        "looking for changes", "fingerprints", specs=[asdict(spec) for spec in specs]
+    )
+    return [str(text) for text in value]
+
+
+async def examine(kind: str, directory: Path, evidence: Evidence | None) -> list[Finding]:
+    """Compare a staged copy with what was seen at its capture.
+
+    The bytes of the staged copy stay as they are, whatever happens.
+    """
+    value = await _asked(
+        f"examining {directory}",
+        "examine",
+        kind=kind,
+        directory=str(directory),
+        evidence=asdict(evidence) if evidence is not None else None,
+    )
+    return [Finding(**finding) for finding in value]
+
+
+async def holders(spec: SourceSpec) -> list[Holder]:
+    """Find the processes that have the source's files open, as far as we may see."""
+    value = await _asked(f"finding who holds source {spec.name!r}", "holders", spec=asdict(spec))
+    return [Holder(**holder) for holder in value]
+
+
+async def is_sound(spec: SourceSpec) -> bool:
+    """Tell whether a live database opens and its schema can be read. Changes nothing.
+
+    Raises:
+        SourceMissing: there is none.
+        SourceBusy: it cannot be read for now.
+    """
+    return bool(await _asked(f"looking at source {spec.name!r}", "is_sound", spec=asdict(spec)))
+
+
+async def content_digest(name: str, path: Path, kind: str = "sqlite") -> str:
+    """Identify the content of a database file, live or staged, by the digest of its image.
+
+    Two files with the same tables, rows and page layout have the same digest, also when one was
+    copied into the other: what such a copy changes in the header is masked. A transaction that a
+    crash left unfinished is rolled back first, by the database's own means.
+
+    Raises:
+        SourceMissing: there is no such file.
+        SourceUnreadable: it is damaged, or no database.
+        SourceBusy: it cannot be read for now.
+    """
+    return str(
+        await _asked(
+            f"reading source {name!r}", "content_digest", kind=kind, name=name, path=str(path)
+        )
+    )
+
+
+async def keep(spec: SourceSpec, directory: Path) -> KeptCopy:
+    """Save what is live into the empty `directory`, durably, so that `put_back` can.
+
+    Changes nothing live. A cancel leaves a directory that `put_back` refuses.
+
+    Raises:
+        TargetBusy: a process holds the live file longer than we wait.
+    """
+    value = await _asked(
+        f"keeping source {spec.name!r}", "keep", spec=asdict(spec), directory=str(directory)
+    )
+    return KeptCopy(**value)
+
+
+async def place(spec: SourceSpec, staged: Path) -> None:
+    """Put the copy in the directory `staged` live, at `spec.path`: the exchange itself.
+
+    A database is exchanged in one transaction of its own: a cancel or a crash leaves the old
+    content or the new. A file set is exchanged file by file.
+
+    Raises:
+        TargetBusy: a process holds the live file; nothing was changed.
+        RestoreError: the live path cannot be written.
+    """
+    await _asked(f"restoring source {spec.name!r}", "place", spec=asdict(spec), staged=str(staged))
+
+
+async def put_back(spec: SourceSpec, directory: Path) -> None:
+    """Make live again what `keep` saved in `directory`.
+
+    A crash or a cancel may leave it half done where raw files are put back; do it again then.
+
+    Raises:
+        TargetBusy: a process holds the live file; nothing was changed.
+        RestoreError: `directory` is not a complete undo point.
+    """
+    await _asked(
+        f"putting back source {spec.name!r}",
+        "put_back",
+        spec=asdict(spec),
+        directory=str(directory),
+    )
+
+
+async def export_sql(image: Path, out: Path) -> str:
+    """Write a database image as SQL text to `out`; return how it was proven to be exact.
+
+    A cancel leaves a part of `out`.
+
+    Raises:
+        NotExportable: the image holds what SQL cannot carry.
+    """
+    return str(
+        await _asked(f"exporting {image.name}", "export_sql", image=str(image), out=str(out))
+    )
+
+
+async def _asked(task: str, operation: str, **fields: Any) -> Any:
+    async with _worker(task) as child:
+        await child.send(operation, **fields)
+        return (await _received(child)).fields["value"]
+
+
+async def _received(child: Worker) -> Frame:
+    frame = await child.receive()
+    if frame.kind == "error":
+        raise wire.error_of(frame.fields["value"])
+    return frame
+
+
+@asynccontextmanager
+async def _worker(task: str, arena: Arena | None = None) -> AsyncIterator[Worker]:
+    """Run a worker for the duration of the block; kill it at once when the block is cancelled.
+
+    After a failure it ends by itself: its channel closes, and it waits for nothing else.
+    """
+    async with worker(_MODULE, task, arena) as child:
+        try:
+            yield child
+        except BackupError:
+            raise
+        except BaseException:
+            os.kill(child.pid, signal.SIGKILL)
+            raise

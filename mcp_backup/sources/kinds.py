@@ -1,0 +1,95 @@
+"""The kinds of sources: one module each, with these functions. They run in a worker process.
+
+A kind's module is loaded when a source of that kind is met, and in the worker only: no process
+loads the library of a database it does not read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from mcp_backup.errors import SettingsInvalid
+from mcp_backup.sources.sink import Sink
+from mcp_backup.sources.source import Evidence, Finding, Holder, SourceSpec
+
+MODULES: Mapping[str, str] = {
+    "sqlite": "mcp_backup.sources.sqlite",
+    "files": "mcp_backup.sources.files",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCopy:
+    """What an undo point holds. `size` is its bytes on disk.
+
+    `state` is "present" (a consistent copy), "damaged" (the raw files, since no consistent copy
+    could be had) or "absent" (there was nothing to keep, and putting back will remove).
+    """
+
+    state: Literal["present", "damaged", "absent"]
+    size: int
+
+
+class Kind(Protocol):
+    """What a kind of source can do. Every function raises `BackupError`s, or `OSError`."""
+
+    def capture(self, spec: SourceSpec, sink: Sink, scratch: Path) -> Evidence:
+        """Read the source at one point in time into `sink`; `scratch` is an empty directory."""
+        ...
+
+    def fingerprint(self, spec: SourceSpec) -> str:
+        """Identify the live state cheaply; "" while nothing sound can be said."""
+        ...
+
+    def examine(self, directory: Path, evidence: Evidence | None) -> list[Finding]:
+        """Compare a staged copy with what was seen at its capture, without changing its bytes."""
+        ...
+
+    def holders(self, spec: SourceSpec) -> list[Holder]:
+        """Find the processes that have the source's files open."""
+        ...
+
+    def keep(self, spec: SourceSpec, directory: Path) -> KeptCopy:
+        """Save what is live, so that `put_back` can; `directory` exists and is empty."""
+        ...
+
+    def place(self, spec: SourceSpec, staged: Path) -> None:
+        """Put the staged copy in the directory `staged` live, at `spec.path`."""
+        ...
+
+    def put_back(self, spec: SourceSpec, directory: Path) -> None:
+        """Make live what `keep` saved in `directory`. May be repeated after a crash."""
+        ...
+
+
+class DatabaseKind(Kind, Protocol):
+    """What databases can do besides."""
+
+    def is_sound(self, spec: SourceSpec) -> bool:
+        """Tell whether the live database opens and its schema can be read."""
+        ...
+
+    def content_digest(self, name: str, path: Path) -> str:
+        """Identify the content of a database file, whatever a copy may change about it."""
+        ...
+
+
+def kind(name: str) -> Kind:
+    """Return the module of the kind `name`.
+
+    Raises:
+        SettingsInvalid: there is no such kind.
+    """
+    if name not in MODULES:
+        raise SettingsInvalid(
+            f"{name!r} is not a kind of source; there are: {', '.join(sorted(MODULES))}",
+            hint="Correct `kind` in the settings. Nothing was read.",
+        )
+    return cast(Kind, import_module(MODULES[name]))
+
+
+def database_kind(name: str) -> DatabaseKind:
+    """Return the module of the kind `name` of databases."""
+    return cast(DatabaseKind, kind(name))
