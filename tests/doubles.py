@@ -3,12 +3,11 @@
 Faults are data. A test says which call fails and how, lets the product run, and asserts on what
 is left in the store underneath, not on what was called:
 
-    store = FaultyStore(MemoryStore(), Fault("put", 3))               # the third put fails
-    store = FaultyStore(inner, Fault("put", 2, How.AFTER))            # it was stored; the answer is lost
-    store = FaultyStore(inner, Fault("get", 1, How.TRUNCATE))         # one byte short
-    store = FaultyStore(inner, Fault("get", 1, under="data/"))        # the first get of a pack
-    store = FaultyStore(inner, Fault("put", 5, times=FOREVER, error=full()))  # the disk stays full
-    store = FaultyStore(inner, Fault("any", 7, How.KILL))             # the process dies at call 7
+    store = FaultyStore(MemoryStore(), Fault("put", 3))
+    store = FaultyStore(inner, Fault("put", 2, How.AFTER))  # it was stored; the answer is lost
+    store = FaultyStore(inner, Fault("get", 1, How.TRUNCATE, under="data/"))  # the first pack
+    store = FaultyStore(inner, Fault("put", 5, times=FOREVER, error=full()))
+    store = FaultyStore(inner, Fault("any", 7, How.KILL))
 
 To meet every call once: run with no faults, then for each n of `range(1, len(store.calls) + 1)`.
 """

@@ -10,7 +10,6 @@ once they are a day older than the object just written: by the filesystem's own 
 no other machine's can make a live one look old.
 """
 
-import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,14 +24,7 @@ from mcp_backup.durable import (
     make_directory_durably,
     remove_durably,
 )
-from mcp_backup.errors import (
-    IntegrityError,
-    ObjectMissing,
-    StoreDenied,
-    StoreError,
-    StoreFull,
-    StoreUnavailable,
-)
+from mcp_backup.errors import IntegrityError
 from mcp_backup.store.layout import (
     DIRECTORIES,
     PACK_DIRECTORIES,
@@ -40,31 +32,11 @@ from mcp_backup.store.layout import (
     checked_prefix,
     is_object_name,
 )
+from mcp_backup.store.os_errors import meaning_of, rootless
 
 _LEFTOVER_SECONDS = (
     24 * 3600
 )  # no `put` takes that long, not even across a suspended laptop's night
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_PASSING = {  # what a disk that was unplugged, a network filesystem or a busy machine answers
-    errno.EIO,
-    errno.EAGAIN,
-    errno.EBUSY,
-    errno.EINTR,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENODEV,
-    errno.ENOENT,  # while putting: somebody removed the directory or the temporary file
-    errno.ENOLCK,
-    errno.ENOMEM,
-    errno.ENOTCONN,
-    errno.ENXIO,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-}
 
 
 class LocalStore:
@@ -117,7 +89,11 @@ class LocalStore:
         return await to_thread.run_sync(self._size, checked_name(name))
 
     async def objects(self, prefix: str) -> Mapping[str, int]:
-        """Return name → size in bytes of what is under `prefix`, in the names' order."""
+        """Return name → size in bytes of what is under `prefix`, in the names' order.
+
+        Raises:
+            StoreUnavailable: the root itself is not there.
+        """
         return await to_thread.run_sync(self._objects, checked_prefix(prefix))
 
     async def delete(self, name: str) -> None:
@@ -135,11 +111,8 @@ class LocalStore:
     def _put(self, name: str, data: bytes | bytearray | memoryview) -> None:
         path = self._root / name
         with self._translated("put", name):
-            file_mode, directory_mode = self._modes()
             try:
-                if not path.parent.is_dir():
-                    self._make_directories(path.parent, directory_mode)
-                create_durably(path, data, file_mode)
+                self._create(path, data)
             except FileExistsError:
                 if path.read_bytes() != data:
                     raise IntegrityError(
@@ -148,6 +121,16 @@ class LocalStore:
                     ) from None
             self._sweep(path)
 
+    def _create(self, path: Path, data: bytes | bytearray | memoryview) -> None:
+        file_mode, directory_mode = self._modes()
+        try:
+            create_durably(path, data, file_mode)
+        except FileNotFoundError:
+            if not self._root.exists():  # an unmounted disk: do not fill its mount point
+                raise rootless("put", self._root) from None
+            make_directory_durably(path.parent, directory_mode)
+            create_durably(path, data, file_mode)
+
     def _modes(self) -> tuple[int, int]:
         """Objects and directories are the group's too where `config` is, as restic has it."""
         try:
@@ -155,11 +138,6 @@ class LocalStore:
         except FileNotFoundError:
             shared = 0
         return (0o440, 0o770) if shared else (0o400, 0o700)
-
-    def _make_directories(self, path: Path, mode: int) -> None:
-        if not self._root.is_dir():  # an unmounted disk: writing below its mount point helps nobody
-            raise self._rootless()
-        make_directory_durably(path, mode)
 
     def _sweep(self, written: Path) -> None:
         if written.parent in self._swept:
@@ -204,6 +182,8 @@ class LocalStore:
         try:
             entries = os.scandir(self._root / directory)
         except FileNotFoundError:
+            if not self._root.exists():  # an unmounted disk is not an empty repository
+                raise rootless("list", self._root) from None
             return
         with entries:
             for entry in entries:
@@ -221,44 +201,7 @@ class LocalStore:
         try:
             yield
         except OSError as error:
-            raise self._meaning(error, verb, name) from error
-
-    def _meaning(self, error: OSError, verb: str, name: str) -> StoreError:
-        fact = f"{verb} {name} in {self.location}: {error.strerror or error}"
-        if error.errno == errno.ENOENT and verb in ("get", "size"):
-            if name == "config" or self._root.is_dir():
-                return ObjectMissing(name, self.location)
-            return self._rootless()
-        if error.errno in _FULL:
-            return StoreFull(
-                f"{fact}; {self._free()} are free there",
-                hint="Free some space, then run it again. What was stored before is intact.",
-            )
-        if error.errno in _DENIED:
-            return StoreDenied(
-                f"{fact} (as user {os.geteuid()})",
-                hint="Give this user access to that directory, or correct `repository.location` "
-                "in the settings. What was stored before is intact.",
-            )
-        if error.errno in _PASSING:
-            return StoreUnavailable(
-                fact, hint="Look at the disk and the system's log, then try again."
-            )
-        return StoreError(fact, hint="Look at that path. What was stored before is intact.")
-
-    def _rootless(self) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"{self.location} is not a directory",
-            hint="Is its disk mounted? Otherwise correct `repository.location` in the settings, "
-            "or run `mcp-backup init`. Nothing was changed.",
-        )
-
-    def _free(self) -> str:
-        try:
-            status = os.statvfs(self._root)
-        except OSError:
-            return "unknown amounts"
-        return f"{status.f_bavail * status.f_frsize} bytes"
+            raise meaning_of(error, verb, name, self._root) from error
 
 
 def _read_exactly(descriptor: int, name: str, offset: int, wanted: int) -> bytes:
