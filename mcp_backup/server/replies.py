@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
-from mcp_backup.errors import BackupError
+from mcp_backup.server.wording import MESSAGE_LIMIT, clipped, readable, sentence
 from mcp_backup.sources.source import Holder
 from mcp_backup.verbs import (
     BackupEntry,
@@ -28,9 +28,7 @@ from mcp_backup.verbs import (
     VerifyReport,
 )
 
-_TEXT_LIMIT = 400  # characters of one message or note; an error sentence with its hint fits
 _SHORT_ID = 8  # hex digits of a snapshot id, restic's short form
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 
 
 class Reply(BaseModel):
@@ -41,21 +39,7 @@ class Reply(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _readable(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        return {name: _readable(value) for name, value in fields.items()}
-
-
-class ErrorReply(Reply):
-    """Why a call was refused or stopped."""
-
-    code: str
-    message: str
-    hint: str
-    retryable: bool
-
-    @classmethod
-    def of(cls, error: BackupError) -> Self:
-        """Tell an expected failure."""
-        return cls(code=error.code, message=str(error), hint=error.hint, retryable=error.retryable)
+        return {name: readable(value) for name, value in fields.items()}
 
 
 class OutcomeReply(Reply):
@@ -85,8 +69,8 @@ class OutcomeReply(Reply):
             read_bytes=outcome.read_bytes,
             added_bytes=outcome.added_bytes,
             duration_seconds=_seconds(outcome.duration_seconds),
-            error=_sentence(failure.code, failure.message, failure.hint) if failure else "",
-            notes=[_clipped(note) for note in outcome.notes[:rows]],
+            error=sentence(failure.code, failure.message, failure.hint) if failure else "",
+            notes=[clipped(note) for note in outcome.notes[:rows]],
         )
 
 
@@ -104,8 +88,8 @@ class FindingReply(Reply):
         return cls(
             source=finding.source,
             code=finding.code,
-            subject=_clipped(finding.subject),
-            message=_clipped(finding.message),
+            subject=clipped(finding.subject),
+            message=clipped(finding.message),
         )
 
 
@@ -143,7 +127,7 @@ class BackupReply(Reply):
             outcomes=[OutcomeReply.of(each, rows) for each in outcomes[:rows]],
             findings=[FindingReply.of(each) for each in report.findings[:rows]],
             omitted=_omitted(rows, outcomes, report.findings),
-            note=_clipped(report.note),
+            note=clipped(report.note),
         )
 
 
@@ -178,7 +162,7 @@ class EntryReply(Reply):
             failed=list(entry.failed[:rows]),
             total_bytes=entry.total_bytes,
             added_bytes=entry.added_bytes,
-            note=_clipped(entry.note, _TEXT_LIMIT if rows is None else 60),
+            note=clipped(entry.note, MESSAGE_LIMIT if rows is None else 60),
             hostname=entry.hostname,
             ours=entry.ours,
         )
@@ -259,7 +243,7 @@ class TargetReply(Reply):
             live_bytes=target.live_bytes,
             backup_bytes=target.backup_bytes,
             holders=[_holder(each) for each in target.holders[:rows]],
-            lost=_clipped(target.lost),
+            lost=clipped(target.lost),
         )
 
     @classmethod
@@ -314,9 +298,9 @@ class RestoreReply(Reply):
             omitted=_omitted(rows, plan.targets),
             needed_bytes=plan.needed_bytes,
             free_bytes=plan.free_bytes,
-            approval="none" if plan.approved else plan.approval,
+            approval="none" if plan.approved and plan.approval != "token" else plan.approval,
             expires=plan.expires,
-            warnings=[_clipped(each) for each in plan.warnings[:rows]],
+            warnings=[clipped(each) for each in plan.warnings[:rows]],
             duration_seconds=0.0,
             next_step=_how_to_go_on(plan),
         )
@@ -325,7 +309,7 @@ class RestoreReply(Reply):
     def done(cls, report: RestoreReport, rows: int | None = None) -> Self:
         """Tell a restore that happened."""
         staged = report.status == "staged"
-        undo = f"To put the previous data back: undo_restore with restore_id={report.restore_id}."
+        undo = f"To put the previous data back: undo_restore with restore_id={report.undo_id}."
         return cls(
             status=report.status,
             plan_id=report.plan_id,
@@ -345,11 +329,30 @@ class RestoreReply(Reply):
         )
 
 
+class PutBackReply(Reply):
+    """One source as it was before a restore; `size_bytes` is what was put back."""
+
+    source: str
+    component: str
+    path: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, target: RestoredTarget) -> Self:
+        """Tell what was put back."""
+        return cls(
+            source=target.source,
+            component=target.component,
+            path=target.path,
+            size_bytes=target.size,
+        )
+
+
 class UndoReply(Reply):
     """An undo, done: live data is as it was before the restore."""
 
     restore_id: str
-    targets: list[TargetReply]
+    targets: list[PutBackReply]
     omitted: int
     duration_seconds: float
 
@@ -358,23 +361,16 @@ class UndoReply(Reply):
         """Tell an undo."""
         return cls(
             restore_id=report.restore_id,
-            targets=[TargetReply.done(each, "restored") for each in report.targets[:rows]],
+            targets=[PutBackReply.of(each) for each in report.targets[:rows]],
             omitted=_omitted(rows, report.targets),
             duration_seconds=_seconds(report.duration_seconds),
         )
 
 
-def _readable(value: object) -> object:
-    """Escape control characters, and bytes of file names that are not text."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode().translate(_CONTROLS)
-    if isinstance(value, list):
-        return [_readable(each) for each in value]
-    return value
-
-
 def _how_to_go_on(plan: RestorePlan) -> str:
     again = f"call restore_backup with plan_id={plan.plan_id}"
+    if plan.approval == "token":
+        return f"Show this plan to the person; if they agree, {again}."
     if plan.approval == "none" or plan.approved:
         return f"To do it, {again}."
     if plan.approval == "human":
@@ -382,21 +378,11 @@ def _how_to_go_on(plan: RestorePlan) -> str:
             "Show this plan to the person; to agree, they run "
             f"`mcp-backup approve {plan.plan_id}` in a terminal. Then {again}."
         )
-    if plan.approval == "elicit":
-        return f"To do it, {again}; the person will be asked to confirm."
-    return f"Show this plan to the person; if they agree, {again}."
-
-
-def _sentence(code: str, message: str, hint: str) -> str:
-    return f"[{code}] {_clipped(message)}. {_clipped(hint)}".rstrip()
+    return f"To do it, {again}; the person will be asked to confirm."
 
 
 def _holder(holder: Holder) -> str:
     return f"{holder.command} (pid {holder.pid})"
-
-
-def _clipped(text: str, limit: int = _TEXT_LIMIT) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _seconds(seconds: float) -> float:

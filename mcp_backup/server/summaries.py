@@ -16,6 +16,8 @@ from mcp_backup.server.replies import (
     UndoReply,
     VerifyReply,
 )
+from mcp_backup.server.wording import size
+from mcp_backup.verbs import UndoPoint
 
 _VERIFICATION = {
     "passed": "read back and verified",
@@ -28,7 +30,7 @@ def backup_summary(reply: BackupReply) -> str:
     """Say what was stored, and line by line what was not."""
     head = (
         f"{reply.backup_id} {'PARTIAL' if reply.status == 'partial' else reply.status}: "
-        f"{_size(reply.read_bytes)} read, {_size(reply.added_bytes)} added "
+        f"{size(reply.read_bytes)} read, {size(reply.added_bytes)} added "
         f"in {reply.duration_seconds} s, {_VERIFICATION[reply.verification]}."
     )
     rows = [*map(_outcome, reply.outcomes), *map(_finding, reply.findings)]
@@ -49,7 +51,7 @@ def verify_summary(reply: VerifyReply) -> str:
     verdict = "everything agrees" if reply.ok else "DIFFERENCES FOUND"
     head = (
         f"{reply.backup_id} verified at level {reply.level}: {verdict} "
-        f"({_size(reply.read_bytes)} read in {reply.duration_seconds} s)."
+        f"({size(reply.read_bytes)} read in {reply.duration_seconds} s)."
     )
     return _lines(head, map(_finding, reply.findings), reply.omitted)
 
@@ -64,10 +66,34 @@ def restore_summary(reply: RestoreReply) -> str:
     return _lines(head, map(_target, reply.targets), reply.omitted, warned + reply.next_step)
 
 
+def restore_question(reply: RestoreReply) -> str:
+    """Ask a person whether to carry out a plan."""
+    warnings = [f"Warning: {each}" for each in reply.warnings]
+    return _lines(
+        f"Replace live data with {reply.backup_id}?",
+        [*map(_target, reply.targets), *warnings],
+        reply.omitted,
+        "What is live now is kept and can be put back.",
+    )
+
+
+def undo_question(point: UndoPoint) -> str:
+    """Ask a person whether to take a restore back."""
+    return (
+        f"Take back the restore {point.restore_id} of {point.time:%Y-%m-%d %H:%M} UTC?\n"
+        f"It restored {', '.join(point.sources)} from {point.backup_id}. They become as they were "
+        "before it; what was written since is lost."
+    )
+
+
 def undo_summary(reply: UndoReply) -> str:
     """Say what was put back."""
     head = f"{reply.restore_id} undone in {reply.duration_seconds} s; live data is as before it."
-    return _lines(head, map(_target, reply.targets), reply.omitted)
+    rows = [
+        f"- {each.component}/{each.source}: {each.path} ({size(each.size_bytes)})"
+        for each in reply.targets
+    ]
+    return _lines(head, rows, reply.omitted)
 
 
 def _outcome(outcome: OutcomeReply) -> str:
@@ -86,28 +112,19 @@ def _entry(entry: EntryReply) -> str:
     failed = f", FAILED: {', '.join(entry.failed)}" if entry.failed else ""
     return (
         f"- {entry.backup_id or entry.short_id}{maker} {entry.backup_type} {entry.status}, "
-        f"{_size(entry.total_bytes)}, {entry.source_count} sources{failed}"
+        f"{size(entry.total_bytes)}, {entry.source_count} sources{failed}"
     )
 
 
 def _target(target: TargetReply) -> str:
     line = f"- {target.action} {target.component}/{target.source}: {target.path}"
     if target.action in ("restored", "staged"):
-        return f"{line} ({_size(target.backup_bytes)})"
-    line += f" (live: {target.live_state}, {_size(target.live_bytes)}; "
-    line += f"backup: {_size(target.backup_bytes)})"
+        return f"{line} ({size(target.backup_bytes)})"
+    line += f" (live: {target.live_state}, {size(target.live_bytes)}; "
+    line += f"backup: {size(target.backup_bytes)})"
     if target.holders:
         line += f", open in {', '.join(target.holders)}"
     return f"{line}. {target.lost}" if target.lost else line
-
-
-def _size(count: int) -> str:
-    if count < 1024:
-        return f"{count} B"
-    amount, units = count / 1024, ["KiB", "MiB", "GiB"]
-    while amount >= 1024 and units[1:]:
-        amount, units = amount / 1024, units[1:]
-    return f"{amount:.1f} {units[0]}"
 
 
 def _lines(head: str, rows: Iterable[str], omitted: int = 0, last: str = "") -> str:

@@ -1,0 +1,61 @@
+"""The server, built: its tools, its instructions, and the life of its engine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.caching import CacheHint
+from mcp.server.mcpserver import MCPServer
+
+from mcp_backup import __version__
+from mcp_backup.server.keeper import EngineKeeper
+from mcp_backup.server.tools import backup_tools
+
+if TYPE_CHECKING:
+    from mcp_backup.engine import Engine
+
+NAME = "mcp-backup"
+_HOUR_MS = 3_600_000  # the list of tools changes with the program only
+
+INSTRUCTIONS = """\
+Backups of the databases and files in the operator's settings; see list_backups for what there is.
+Call create_backup before risky changes, verify_backup to prove a backup, restore_backup to get
+data back (target=scratch to look at it without touching anything live).
+Replacing live data needs a person: restore_backup answers a plan; show it to the person, let them
+approve it as its next_step says, then call restore_backup again with plan_id. Never approve a
+plan yourself. undo_restore takes a restore back, and needs a person too.
+An error reads "[code] fact. next step."; follow the next step."""
+
+
+def build_server(keeper: EngineKeeper) -> MCPServer[None]:
+    """Return the MCP server on the keeper's engine, which is opened when the server starts.
+
+    Configure logging first: the SDK does it otherwise, for the whole process.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
+        async with keeper.running():
+            yield
+
+    return MCPServer(
+        NAME,
+        title="Backups",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        tools=backup_tools(keeper.engine),
+        lifespan=lifespan,
+        cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
+        subscriptions=False,
+    )
+
+
+def add_backup_tools(server: MCPServer[Any], engine: "Engine") -> None:
+    """Mount the tools on another MCP server; `engine` must stay open while that server runs."""
+
+    async def source() -> "Engine":
+        return engine
+
+    for tool in backup_tools(source):
+        # The public `add_tool` takes functions, and its tools ignore unknown arguments.
+        server._tool_manager._tools[tool.name] = tool
