@@ -6,6 +6,7 @@
     │   ├── UnknownBackup          no snapshot answers to that id
     │   ├── UnknownSource          no source of that name
     │   └── UnknownPlan            no plan, restore or undo point of that id
+    ├── ServerUnreachable          no MCP server answers at that address
     ├── SourceError                a source could not be captured or put back
     │   ├── SourceMissing          the path does not exist
     │   ├── SourceUnreadable       it exists, but is not what the settings say
@@ -100,6 +101,20 @@ class UnknownPlan(UsageError):
     """No plan, restore or undo point of that id."""
 
     code = "unknown-plan"
+
+
+class ServerUnreachable(BackupError):
+    """No MCP server answers at that address."""
+
+    code, exit_code = "server-unreachable", 4
+
+    def __init__(self, address: str, why: str) -> None:
+        """Name the address tried, and what happened."""
+        super().__init__(
+            f"no MCP server answers at {address}: {why}",
+            hint="Start one with `mcp-backup serve --http`, correct --url or MCP_BACKUP_URL, or "
+            "leave it out to call in this process.",
+        )
 
 
 class SourceError(BackupError):

@@ -64,7 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     verb, words = arranged(arguments)
     terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, json="--json" in words)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if verb != "serve":  # which has a log of its own
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         code = _program(verb, terminal)(words or ["--help"], prog_name=_NAME, standalone_mode=False)
     except BackupError as error:

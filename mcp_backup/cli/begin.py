@@ -13,8 +13,8 @@ import typer
 from mcp_backup.cli.session import Session, session
 from mcp_backup.cli.settings_text import Proposal, settings_text
 from mcp_backup.discovery import DatabaseFound, Found, find
-from mcp_backup.engine import initialise
 from mcp_backup.errors import StoreDenied, UsageError
+from mcp_backup.opening import initialise
 from mcp_backup.settings import FILE_NAME, load_settings
 from mcp_backup.terminal import Terminal, size
 from mcp_backup.verbs import InitReport

@@ -10,9 +10,10 @@ from mcp_backup import terminal_reports
 from mcp_backup.cli.arguments import separated
 from mcp_backup.cli.backups import BackupId, BackupIdFlag
 from mcp_backup.cli.session import Session, session
-from mcp_backup.errors import ApprovalRequired, UsageError
+from mcp_backup.errors import ApprovalRequired, RestoreDeclined, UsageError
 from mcp_backup.server.replies import RestoreReply, UndoReply
 from mcp_backup.sources.source import Component
+from mcp_backup.terminal import moment
 from mcp_backup.verbs import RestorePlan, RestoreRequest, UndoPoint
 
 _UNTOUCHED = "Nothing live was touched."
@@ -89,7 +90,7 @@ def approve(
         _agree(this, seen, yes=yes)
         seen = _approve(this, seen)
     lines = [
-        f"plan {seen.plan_id} is approved; it waits until {terminal_reports.moment(seen.expires)}",
+        f"plan {seen.plan_id} is approved; it waits until {moment(seen.expires)}",
         f"now: restore_backup with plan_id={seen.plan_id}, "
         f"or mcp-backup restore --plan-id {seen.plan_id}",
     ]
@@ -118,7 +119,8 @@ def undo(
     if not yes:
         _agree_to_undo(this, wanted, [point for point in points if point.restore_id == wanted])
     report = this.run(
-        lambda engine, listener: engine.undo(wanted, listener), unfinished=_NEVER_SPLIT
+        lambda engine, listener: engine.undo(wanted, listener, consent=True),
+        unfinished=_NEVER_SPLIT,
     )
     this.terminal.result(UndoReply.of(report), terminal_reports.undone(report))
     return 0
@@ -151,12 +153,12 @@ def _agree(this: Session, plan: RestorePlan, *, yes: bool) -> None:
     if not this.terminal.has_person:
         _show(this, plan)
         raise ApprovalRequired(plan.plan_id)
-    for line in terminal_reports.planned(plan):
+    for line in (*terminal_reports.planned(plan), ""):
         this.terminal.note(line)
     names = [target.source for target in plan.targets]
     word = names[0] if len(names) == 1 else f"all {len(names)}"
-    if _ask(this, f"\nType {word!r} to go on, anything else to stop:") != word:
-        raise ApprovalRequired(plan.plan_id)
+    if _ask(this, f"Type {word!r} to go on, anything else to stop:") != word:
+        raise RestoreDeclined(f"plan {plan.plan_id}")
 
 
 def _approve(this: Session, plan: RestorePlan) -> RestorePlan:
@@ -170,15 +172,12 @@ def _agree_to_undo(this: Session, restore_id: str, points: Sequence[UndoPoint]) 
         this.terminal.note(f"This takes back restore {restore_id} of: {sources or 'unknown'}.")
         if _ask(this, "What was written since is lost. Type 'undo' to go on:") == "undo":
             return
+        raise RestoreDeclined(f"the undo of {restore_id}")
     raise UsageError(
-        f"undo of {restore_id} was not agreed to",
-        hint=f"Repeat it with --yes. {_UNTOUCHED}",
+        f"nobody is there to agree to the undo of {restore_id}",
+        hint=f"Repeat it with --yes, or in a terminal. {_UNTOUCHED}",
     )
 
 
 def _ask(this: Session, question: str) -> str:
-    for line in question.splitlines()[:-1]:
-        this.terminal.note(line)
-    return this.interruptible(
-        lambda: this.terminal.ask(question.splitlines()[-1]), unfinished=_UNTOUCHED
-    )
+    return this.interruptible(lambda: this.terminal.ask(question), unfinished=_UNTOUCHED)

@@ -8,7 +8,8 @@ import anyio
 import typer
 
 from mcp_backup.cli.surroundings import Surroundings
-from mcp_backup.engine import Engine, opened
+from mcp_backup.engine import Engine
+from mcp_backup.opening import opened
 from mcp_backup.progress import Listener
 from mcp_backup.settings import Settings, load_settings
 from mcp_backup.terminal import Terminal

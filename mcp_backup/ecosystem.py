@@ -1,0 +1,356 @@
+"""The Python API: register databases, then await backups. One more thin door on the engine.
+
+The repository is at `backup_base_dir`, its key beside it as `<backup_base_dir>.key`; both are made
+at the first use. Relative paths start at the working directory of the moment they are given.
+
+Scheduling and retention are not in this version: what would schedule raises, and the retention
+policy is kept and reported, and deletes nothing.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, NoReturn, TypedDict
+
+from pydantic import ValidationError
+
+from mcp_backup.engine import Engine
+from mcp_backup.errors import SettingsInvalid, StagingRejected, UsageError
+from mcp_backup.opening import initialise, opened
+from mcp_backup.settings import Settings
+from mcp_backup.settings_sections import DatabaseSettings, RepositorySettings, RetentionSettings
+from mcp_backup.sources.source import Component
+from mcp_backup.verbs import (
+    BackupEntry,
+    BackupReport,
+    BackupType,
+    CreateRequest,
+    Level,
+    RestoreRequest,
+    VerifyReport,
+)
+
+_PAGE = 200  # entries asked for at once when all are wanted
+_AGES = (
+    ("< 1 day", timedelta(days=1)),
+    ("1-7 days", timedelta(days=7)),
+    ("1-4 weeks", timedelta(days=30)),
+    ("1-3 months", timedelta(days=90)),
+    ("> 3 months", timedelta.max),
+)
+
+
+class BackupStatus(StrEnum):
+    """What a stored backup is. A backup in which everything failed is not stored, but raised."""
+
+    COMPLETED = "completed"
+    PARTIAL = "partial"  # some databases failed; the others are in it
+    CORRUPTED = "corrupted"  # verification found that a copy is not sound
+
+
+class RetentionTier(StrEnum):
+    """How long a backup is to be kept for."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseBackupConfig:
+    """A database to back up. Excluded tables are kept as empty tables."""
+
+    name: str
+    db_path: str | Path
+    enabled: bool = True
+    backup_enabled: bool = True
+    verify_after_backup: bool = True
+    tables_to_exclude: Sequence[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupMetadata:
+    """One backup.
+
+    `checksum` is the snapshot's id, a SHA-256 over everything in it. `size_bytes` is the size of
+    the databases, `added_bytes` what the repository grew by. `files_included` names the sources.
+    """
+
+    backup_id: str
+    timestamp: datetime
+    backup_type: str
+    size_bytes: int
+    added_bytes: int
+    checksum: str
+    files_included: list[str]
+    databases_backed_up: list[str]
+    status: BackupStatus
+    location: str
+    backup_duration_seconds: float | None = None
+
+
+class Restored(TypedDict):
+    """A restore, done; what fails raises."""
+
+    status: Literal["success"]
+    backup_id: str
+    restored_components: list[str]
+    undo_id: str
+
+
+class Statistics(TypedDict):
+    """Counted from the backups there are; sizes in bytes, times as in ISO 8601."""
+
+    total_backups: int
+    successful_backups: int
+    partial_backups: int
+    total_size_bytes: int
+    last_backup_time: str | None
+    age_distribution: dict[str, int]
+    retention_policy: dict[str, int]
+
+
+class EcosystemBackupManager:
+    """Backs up registered databases. Methods may be awaited concurrently."""
+
+    def __init__(
+        self,
+        backup_base_dir: str | Path = "./backups",
+        retention_policy: Mapping[RetentionTier, int] | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Use the repository at `backup_base_dir`; nothing is made or read before it is needed."""
+        self.backup_base_dir = Path.cwd() / Path(backup_base_dir).expanduser()
+        self.retention_policy = dict(retention_policy or _default_policy())
+        self._configs: dict[str, DatabaseBackupConfig] = {}
+        self._paths: dict[str, Path] = {}
+        self._now = now
+
+    def register_database(self, config: DatabaseBackupConfig) -> None:
+        """Back this database up from now on. It need not exist yet.
+
+        Raises:
+            UsageError: the name is taken.
+        """
+        if config.name in self._configs:
+            raise UsageError(
+                f"a database named {config.name!r} is registered already",
+                hint="Give each database its own name.",
+            )
+        self._configs[config.name] = config
+        self._paths[config.name] = Path.cwd() / Path(config.db_path).expanduser()
+
+    async def create_backup(
+        self,
+        backup_type: BackupType = BackupType.FULL,
+        databases: Sequence[str] | None = None,
+        verify: bool = True,
+    ) -> BackupMetadata:
+        """Back up now; a cancel leaves no backup.
+
+        Verification reads back everything stored; it is left out when `verify` says so, or every
+        database concerned does.
+
+        Raises:
+            NothingBackedUp: every database failed.
+            UsageError: nothing is registered, or one of `databases` is not.
+        """
+        chosen = databases or list(self._configs)
+        wanted = [self._configs[name] for name in chosen if name in self._configs]
+        verified = verify and any(config.verify_after_backup for config in wanted)
+        request = CreateRequest(backup_type, tuple(databases or ()), verified)
+        async with self._engine() as engine:
+            return self._of_report(await engine.create(request))
+
+    async def list_backups(self) -> list[BackupMetadata]:
+        """Return all backups, newest first."""
+        return [self._of_entry(entry) for entry in await self._entries()]
+
+    async def verify_backup(self, backup_id: str = "latest") -> VerifyReport:
+        """Read a backup back, whole, and compare it with what its databases were."""
+        async with self._engine() as engine:
+            return await engine.verify(backup_id, Level.DATA)
+
+    async def restore_backup(
+        self,
+        backup_id: str = "latest",
+        components: Sequence[str] | None = None,
+        verify_before_restore: bool = True,
+    ) -> Restored:
+        """Put a backup's data over the live data. The caller has decided; nobody is asked.
+
+        Everything is staged and examined before anything live is touched; on top of that,
+        `verify_before_restore` reads the whole backup first. What was live is kept, and
+        `mcp-backup undo` puts it back.
+
+        Raises:
+            UnknownBackup: there is no such backup.
+            RestoreError: nothing live was changed, or it was put back; the error says which.
+        """
+        parts = tuple(_component(name) for name in components or ())
+        async with self._engine() as engine:
+            if verify_before_restore:
+                _refuse_findings(await engine.verify(backup_id, Level.DATA))
+            plan = await engine.plan_restore(RestoreRequest(backup_id, components=parts))
+            report = await engine.restore(plan.plan_id, consent=True)
+        return Restored(
+            status="success",
+            backup_id=report.backup_id,
+            restored_components=[target.source for target in report.targets],
+            undo_id=report.undo_id,
+        )
+
+    async def get_statistics(self) -> Statistics:
+        """Count the backups there are."""
+        entries = await self._entries()
+        complete = sum(entry.status == BackupStatus.COMPLETED for entry in entries)
+        return Statistics(
+            total_backups=len(entries),
+            successful_backups=complete,
+            partial_backups=len(entries) - complete,
+            total_size_bytes=sum(entry.added_bytes for entry in entries),
+            last_backup_time=entries[0].time.isoformat() if entries else None,
+            age_distribution=_ages([self._now() - entry.time for entry in entries]),
+            retention_policy={tier.value: kept for tier, kept in self.retention_policy.items()},
+        )
+
+    def schedule_automated_backups(
+        self, daily_hour: int = 2, weekly_day: str = "sunday", weekly_hour: int = 3
+    ) -> NoReturn:
+        """Raise: there is no scheduler in this version."""
+        raise _no_scheduler()
+
+    def start_scheduler(self) -> NoReturn:
+        """Raise: there is no scheduler in this version."""
+        raise _no_scheduler()
+
+    def stop_scheduler(self) -> NoReturn:
+        """Raise: there is no scheduler in this version."""
+        raise _no_scheduler()
+
+    @asynccontextmanager
+    async def _engine(self) -> AsyncIterator[Engine]:
+        settings = self._settings()
+        if not (self.backup_base_dir / "config").exists():
+            await initialise(settings)
+        async with opened(settings) as engine:
+            yield engine
+
+    def _settings(self) -> Settings:
+        try:
+            return Settings(
+                repository=RepositorySettings(
+                    location=str(self.backup_base_dir),
+                    password_file=self.backup_base_dir.with_name(
+                        f"{self.backup_base_dir.name}.key"
+                    ),
+                ),
+                retention=RetentionSettings(
+                    **{tier.value: kept for tier, kept in self.retention_policy.items()}
+                ),
+                databases=tuple(
+                    DatabaseSettings(
+                        name=config.name,
+                        path=self._paths[config.name],
+                        exclude_tables=tuple(config.tables_to_exclude),
+                    )
+                    for config in self._configs.values()
+                    if config.enabled and config.backup_enabled
+                ),
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise SettingsInvalid(
+                f"{where}: {first['msg']}", hint="Correct what was registered."
+            ) from None
+
+    async def _entries(self) -> list[BackupEntry]:
+        entries: list[BackupEntry] = []
+        async with self._engine() as engine:
+            page = await engine.backups(limit=_PAGE)
+            entries += page.entries
+            while page.next_cursor:
+                page = await engine.backups(limit=_PAGE, cursor=page.next_cursor)
+                entries += page.entries
+        return [entry for entry in entries if entry.ours]
+
+    def _of_report(self, report: BackupReport) -> BackupMetadata:
+        stored = [outcome for outcome in report.outcomes if outcome.outcome != "failed"]
+        damaged = report.verification == "findings"
+        return BackupMetadata(
+            backup_id=report.backup_id,
+            timestamp=report.started,
+            backup_type=report.backup_type,
+            size_bytes=report.read_bytes,
+            added_bytes=report.added_bytes,
+            checksum=report.snapshot_id,
+            files_included=[outcome.name for outcome in stored],
+            databases_backed_up=[
+                outcome.name for outcome in stored if outcome.component == Component.DATABASES
+            ],
+            status=BackupStatus.CORRUPTED if damaged else BackupStatus(report.status),
+            location=str(self.backup_base_dir),
+            backup_duration_seconds=report.duration_seconds,
+        )
+
+    def _of_entry(self, entry: BackupEntry) -> BackupMetadata:
+        return BackupMetadata(
+            backup_id=entry.backup_id,
+            timestamp=entry.time,
+            backup_type=entry.backup_type,
+            size_bytes=entry.total_bytes,
+            added_bytes=entry.added_bytes,
+            checksum=entry.snapshot_id,
+            files_included=list(entry.sources),
+            databases_backed_up=[name for name in entry.sources if name in self._configs],
+            status=BackupStatus(entry.status),
+            location=str(self.backup_base_dir),
+        )
+
+
+def _default_policy() -> dict[RetentionTier, int]:
+    kept = RetentionSettings()
+    return {
+        RetentionTier.DAILY: kept.daily,
+        RetentionTier.WEEKLY: kept.weekly,
+        RetentionTier.MONTHLY: kept.monthly,
+    }
+
+
+def _component(name: str) -> Component:
+    try:
+        return Component(name)
+    except ValueError:
+        known = ", ".join(Component)
+        raise UsageError(
+            f"{name!r} is none of the components {known}", hint="Nothing was restored."
+        ) from None
+
+
+def _refuse_findings(report: VerifyReport) -> None:
+    if not report.ok:
+        first = report.findings[0]
+        raise StagingRejected(
+            f"{report.backup_id} does not verify: {first.source}: {first.message}",
+            hint="Restore another backup. Nothing live was touched.",
+        )
+
+
+def _ages(ages: Sequence[timedelta]) -> dict[str, int]:
+    counted = dict.fromkeys((name for name, _ in _AGES), 0)
+    for age in ages:
+        counted[next(name for name, limit in _AGES if age < limit)] += 1
+    return counted
+
+
+def _no_scheduler() -> UsageError:
+    return UsageError(
+        "the scheduler is not in this version; nothing was scheduled",
+        hint="Until it is, let cron or a systemd timer run `mcp-backup create`, or await "
+        "create_backup() when it is time.",
+    )

@@ -1,0 +1,117 @@
+import json
+import os
+import sqlite3
+import time
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from mcp_backup.discovery import Found, find
+
+
+@pytest.fixture
+def cwd(tmp_path: Path) -> Path:
+    cwd = tmp_path / "project"
+    cwd.mkdir()
+    return cwd
+
+
+def database(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()
+    return path
+
+
+def looked(cwd: Path, home: Path, *passed_over: Path) -> Found:
+    return find(cwd, home, passed_over=frozenset(passed_over), clock=time.monotonic)
+
+
+def test_databases_are_told_by_their_headers_and_not_by_their_names(cwd: Path, home: Path) -> None:
+    here = database(cwd / "data" / "memories.bin")
+    (cwd / "fake.db").write_bytes(b"not a database")
+    (cwd / "duck.db").write_bytes(b"12345678DUCK" + bytes(100))
+    found = looked(cwd, home)
+    assert [(item.path, item.kind, item.near) for item in found.databases] == [
+        (cwd / "duck.db", "duckdb", True),
+        (here, "sqlite", True),
+    ]
+    assert found.complete
+
+
+def test_two_of_one_name_get_names_of_their_own(cwd: Path, home: Path) -> None:
+    database(cwd / "a" / "Notes 1.db")
+    database(cwd / "b" / "notes-1.db")
+    assert [item.name for item in looked(cwd, home).databases] == ["notes-1", "notes-1-2"]
+
+
+def test_side_files_links_environments_and_repositories_are_passed_over(
+    cwd: Path, home: Path
+) -> None:
+    real = database(cwd / "real.db")
+    (cwd / "link.db").symlink_to(real)
+    os.link(real, cwd / "real.db-wal")
+    for place in (".git", "node_modules", ".venv", "backups"):
+        database(cwd / place / "x.db")
+    repository = cwd / "other"
+    database(repository / "data" / "x.db")
+    (repository / "config").write_bytes(b"")
+    (repository / "snapshots").mkdir()
+    os.mkfifo(cwd / "pipe.db")
+    assert [item.path for item in looked(cwd, home, cwd / "backups").databases] == [real]
+
+
+def test_what_a_server_is_started_with_is_near_wherever_it_lies(
+    cwd: Path, home: Path, tmp_path: Path
+) -> None:
+    path = database(tmp_path / "elsewhere" / "m.sqlite")
+    servers = {
+        "Memory": {"command": "x", "args": [f"--db={path}"], "env": {"TOKEN": "secret"}},
+        "other": {"command": "y", "env": {"DB": "~/none.db"}},
+        "odd": "not an object",
+    }
+    (cwd / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    found = looked(cwd, home)
+    assert [(item.name, item.path, item.near) for item in found.databases] == [
+        ("memory", path, True)
+    ]
+    assert found.servers == ("Memory", "odd", "other")
+    assert "secret" not in repr(found)
+
+
+def test_what_lies_in_usual_places_is_found_and_not_near(cwd: Path, home: Path) -> None:
+    path = database(home / ".local/share/app/store.db")
+    database(home / ".local/share/app/unnamed")
+    assert [(item.path, item.near) for item in looked(cwd, home).databases] == [(path, False)]
+
+
+def test_below_a_home_directory_nothing_is_near_by_itself(home: Path) -> None:
+    database(home / "projects" / "x.db")
+    assert looked(home, home).databases == ()
+
+
+def test_settings_files_are_found_as_patterns(cwd: Path, home: Path) -> None:
+    (cwd / ".env").write_text("TOKEN=x")
+    (cwd / "settings").mkdir()
+    (cwd / "settings" / "a.yaml").write_text("")
+    (files,) = looked(cwd, home).files
+    assert (files.name, files.root) == ("project", cwd)
+    assert files.include == (".env", "settings/*.yaml")
+
+
+def test_a_search_that_runs_out_of_time_says_so(cwd: Path, home: Path) -> None:
+    for number in range(20):
+        database(cwd / str(number) / "x.db")
+    ticks = count()
+    found = find(cwd, home, passed_over=frozenset(), clock=lambda: float(next(ticks)))
+    assert not found.complete
+    assert len(found.databases) < 20
+
+
+def test_an_unreadable_directory_is_passed_by(cwd: Path, home: Path) -> None:
+    path = database(cwd / "a.db")
+    (cwd / "gone").symlink_to(cwd / "nowhere")
+    (cwd / ".mcp.json").write_text("{ not json")
+    assert [item.path for item in looked(cwd, home).databases] == [path]
