@@ -6,8 +6,9 @@ cuts near it and no others.
 
 Why this way to cut by content, and not a rolling hash: that needs a loop over every byte, which
 in Python is a hundred times too slow. Here two passes of C do it: a translation of every byte to
-one of four symbols, and a search for a word of WORD symbols. In spread-out data a cut comes once
-in 4 ** 7 = 16 KiB; text is not so spread out and gets fewer. Runs of one byte hold no word.
+one of four symbols, and a search for a word of seven. Random bytes hold the word once in
+4 ** 7 = 16 KiB; runs of one byte never. Where the word is absent, cuts are MAX_CHUNK apart, and an
+insertion moves them all: so it is with text in UTF-16.
 """
 
 from mcp_backup.format.crypto import Buffer
@@ -19,8 +20,10 @@ _FIXED_FINEST = 16 << 10  # DESIGN's measurements: 8 and 16 KiB cost the least o
 _FIXED_COARSEST = 64 << 10
 _FIXED_MOST = 1 << 18  # chunks; 35 bytes each in every tree that lists the file: 9 MB
 
-_SYMBOLS = bytes(byte & 3 for byte in range(256))  # neighbours differ: digits and letters spread
-_WORD = bytes((0, 1, 2, 3, 1, 0, 3))  # no shift of it is itself, nor any repetition of one symbol
+# Map and word are the evenest of 160 tried on Python, JSON (compact, indented), SQL, Markdown,
+# digits, hexadecimal, base 64, machine code and noise: the word comes once in 12 to 46 KiB in each.
+_SYMBOLS = bytes(byte * 167 >> 4 & 3 for byte in range(256))
+_WORD = bytes((1, 2, 3, 2, 3, 3, 2))  # without 0, the symbol of a zero byte
 
 
 def default_chunk_size(size: int, page_size: int) -> int:

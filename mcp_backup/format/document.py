@@ -5,13 +5,16 @@ IntegrityError that names the document and the member. JSON's `null` counts as a
 """
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.gotext import mended
-from mcp_backup.format.ids import unhex
+from mcp_backup.format.ids import ID_SIZE, unhex
+
+_HEX = re.compile("[0-9a-f]*")
 
 
 class Document:
@@ -81,6 +84,11 @@ class Document:
         """Return an id's 32 bytes, or None where it is absent."""
         return None if self.members.get(name) is None else self.identity(name)
 
+    def identities(self, name: str) -> list[bytes] | None:
+        """Return a list of ids, 32 bytes each, or None where it is absent."""
+        value = self.members.get(name)
+        return None if value is None else identities(value, f"{self.what}: {name}")
+
     def octets(self, name: str) -> bytes:
         """Return bytes that are written in base 64."""
         value = self.members.get(name)
@@ -110,3 +118,14 @@ def parse(data: bytes, what: str) -> Any:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
+
+
+def identities(texts: object, what: str) -> list[bytes]:
+    """Return the ids whose texts are listed, 32 bytes each: `unhex` for a hundred thousand."""
+    if not isinstance(texts, list) or not all(type(text) is str for text in texts):
+        raise IntegrityError(f"{what} is not a list of ids")
+    joined = "".join(texts)
+    if not set(map(len, texts)) <= {2 * ID_SIZE} or not _HEX.fullmatch(joined):
+        raise IntegrityError(f"{what} is not a list of ids")
+    raw = bytes.fromhex(joined)
+    return [raw[start : start + ID_SIZE] for start in range(0, len(raw), ID_SIZE)]

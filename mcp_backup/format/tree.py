@@ -8,7 +8,6 @@ written, so members have one order, and nodes are sorted by their names' bytes.
 Source: restic design, "Trees and Data"; restic internal/restic/node.go.
 """
 
-import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,7 +39,6 @@ _KNOWN = frozenset(
 )
 _BEFORE_DEVICE = ("extended_attributes", "generic_attributes")
 _LAST = "error"
-_HEX = re.compile("[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +178,7 @@ def decode_tree(data: bytes) -> list[Node]:
 def _decode(document: Document) -> Node:
     name, kind = unquote(document.text("name")), document.text("type")
     mode = document.integer("mode")
-    content = _decode_content(document)
+    content = document.identities("content")
     subtree = document.identity_or_none("subtree")
     if kind == "file" and content is None:
         _nonsense(name, "is a file without content")
@@ -203,7 +201,7 @@ def _decode(document: Document) -> Node:
         device=document.integer("device", bits=64),
         size=document.integer("size", bits=64),
         link_target=_decode_target(document),
-        content=content if kind == "file" else None,
+        content=tuple(map(BlobId, content)) if content is not None and kind == "file" else None,
         subtree=BlobId(subtree) if subtree and kind == "dir" else None,
         extra={key: value for key, value in document.members.items() if key not in _KNOWN},
     )
@@ -218,24 +216,6 @@ def _posix_mode(mode: int) -> int:
         if mode & go:
             posix |= bit
     return posix
-
-
-def _decode_content(document: Document) -> tuple[BlobId, ...] | None:
-    value = document.members.get("content")
-    if value is None:
-        return None
-    try:
-        joined = "".join(value)
-    except TypeError:
-        raise IntegrityError("tree: content is not a list of ids") from None
-    if (
-        not isinstance(value, list)
-        or not set(map(len, value)) <= {64}
-        or not _HEX.fullmatch(joined)
-    ):
-        raise IntegrityError("tree: content is not a list of ids")
-    raw = bytes.fromhex(joined)
-    return tuple(BlobId(raw[start : start + 32]) for start in range(0, len(raw), 32))
 
 
 def _decode_target(document: Document) -> str:
