@@ -155,31 +155,39 @@ async def content_digest(name: str, path: Path, kind: str = "sqlite") -> str:
     )
 
 
-async def keep(spec: SourceSpec, directory: Path) -> KeptCopy:
-    """Save what is live into the empty `directory`, durably, so that `put_back` can.
+async def keep(spec: SourceSpec, directory: Path, staged: Path | None = None) -> KeptCopy:
+    """Save what placing `staged` would change into the empty `directory`, durably.
 
-    Changes nothing live. A cancel leaves a directory that `put_back` refuses.
+    A database is kept whole and needs no `staged`; a file set does, since what the backup does
+    not name is neither changed nor kept. Changes nothing live. A cancel leaves a directory that `put_back` refuses.
 
     Raises:
         TargetBusy: a process holds the live file longer than we wait.
     """
     value = await _asked(
-        f"keeping source {spec.name!r}", "keep", spec=asdict(spec), directory=str(directory)
+        f"keeping source {spec.name!r}",
+        "keep",
+        spec=asdict(spec),
+        directory=str(directory),
+        staged=str(staged) if staged is not None else "",
     )
     return KeptCopy(**value)
 
 
-async def place(spec: SourceSpec, staged: Path) -> None:
+async def place(spec: SourceSpec, staged: Path) -> list[str]:
     """Put the copy in the directory `staged` live, at `spec.path`: the exchange itself.
 
     A database is exchanged in one transaction of its own: a cancel or a crash leaves the old
-    content or the new. A file set is exchanged file by file.
+    content or the new. A file set is exchanged file by file. Returns notes for people.
 
     Raises:
         TargetBusy: a process holds the live file; nothing was changed.
         RestoreError: the live path cannot be written.
     """
-    await _asked(f"restoring source {spec.name!r}", "place", spec=asdict(spec), staged=str(staged))
+    notes = await _asked(
+        f"restoring source {spec.name!r}", "place", spec=asdict(spec), staged=str(staged)
+    )
+    return [str(note) for note in notes]
 
 
 async def put_back(spec: SourceSpec, directory: Path) -> None:

@@ -51,12 +51,15 @@ class Kind(Protocol):
         """Find the processes that have the source's files open."""
         ...
 
-    def keep(self, spec: SourceSpec, directory: Path) -> KeptCopy:
-        """Save what is live, so that `put_back` can; `directory` exists and is empty."""
+    def keep(self, spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
+        """Save what placing `staged` would change, so that `put_back` can.
+
+        `directory` exists and is empty.
+        """
         ...
 
-    def place(self, spec: SourceSpec, staged: Path) -> None:
-        """Put the staged copy in the directory `staged` live, at `spec.path`."""
+    def place(self, spec: SourceSpec, staged: Path) -> list[str]:
+        """Put the copy in the directory `staged` live, at `spec.path`; return notes for people."""
         ...
 
     def put_back(self, spec: SourceSpec, directory: Path) -> None:

@@ -92,12 +92,12 @@ def _holders(fields: Fields) -> Any:
 
 def _keep(fields: Fields) -> Any:
     spec = wire.spec_of(fields["spec"])
-    return asdict(kind(spec.kind).keep(spec, Path(fields["directory"])))
+    return asdict(kind(spec.kind).keep(spec, Path(fields["directory"]), Path(fields["staged"])))
 
 
 def _place(fields: Fields) -> Any:
     spec = wire.spec_of(fields["spec"])
-    kind(spec.kind).place(spec, Path(fields["staged"]))
+    return kind(spec.kind).place(spec, Path(fields["staged"]))
 
 
 def _put_back(fields: Fields) -> Any:

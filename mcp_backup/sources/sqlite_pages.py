@@ -1,0 +1,125 @@
+"""An SQLite database as a stream of pages, without a temporary copy.
+
+SQLite's backup API copies a consistent snapshot from one connection to another. Here the other's
+file is no file: its writes are handed to a function as they come. Pages 2 to N come once and in
+order, page 1 last; the page at 1 GiB that holds the lock bytes never comes, nor is it ever read.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import apsw
+
+WriteAt = Callable[[int, bytes], None]
+
+_SERIAL = count()
+_QUIET = (
+    "PRAGMA journal_mode=off",  # of a file that is thrown away when the copy fails
+    "PRAGMA synchronous=off",
+    "PRAGMA locking_mode=exclusive",
+)
+
+
+def stream(source: apsw.Connection, write_at: WriteAt) -> None:
+    """Hand every page of `source` to `write_at`, with its offset in bytes.
+
+    The caller holds a read transaction on `source`: without one a busy writer would have the
+    copy begin again for ever. What `write_at` raises comes out of here.
+    """
+    vfs = _Pages(f"pages-{next(_SERIAL)}", write_at)
+    try:
+        target = apsw.Connection("image", vfs=vfs.vfs_name)
+        try:
+            copy(source, target)
+        finally:
+            target.close()
+    finally:
+        vfs.unregister()
+
+
+def copy_to_file(source: apsw.Connection, path: str) -> None:
+    """Write an image of `source` to the new file `path`, fast and not durably."""
+    target = apsw.Connection(path)
+    try:
+        copy(source, target)
+    finally:
+        target.close()
+
+
+def copy(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Copy `source` into a new database that nobody else knows of."""
+    for pragma in _QUIET:
+        target.execute(pragma)
+    with target.backup("main", source, "main") as backup:
+        while not backup.done:
+            backup.step(-1)
+
+
+class _Pages(apsw.VFS):
+    """A file system of one file that is only ever written."""
+
+    def __init__(self, name: str, write_at: WriteAt) -> None:
+        self.vfs_name = name
+        self._write_at = write_at
+        super().__init__(name, "")
+
+    def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802 - SQLite's names
+        return _PagesFile(self._write_at)
+
+    def xFullPathname(self, name: str) -> str:  # noqa: N802
+        return name
+
+    def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
+        return False
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+        """There is nothing to delete."""
+
+
+class _PagesFile:
+    """The file: takes writes, knows its size, holds no bytes."""
+
+    def __init__(self, write_at: WriteAt) -> None:
+        self._write_at = write_at
+        self._size = 0
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._write_at(offset, data)
+        self._size = max(self._size, offset + len(data))
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        if offset < self._size:
+            raise apsw.IOError("a page that has been handed over is read again")
+        return b""
+
+    def xFileSize(self) -> int:  # noqa: N802
+        return self._size
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+        if newsize < self._size:
+            raise apsw.IOError("a page that has been handed over is cut off")
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        """Nothing is on a disk."""
+
+    def xClose(self) -> None:  # noqa: N802
+        """Nothing is open."""
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        """Nobody else knows of it."""
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        """Nobody else knows of it."""
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        return False
+
+    def xFileControl(self, op: int, ptr: int) -> bool:  # noqa: N802
+        return False
+
+    def xSectorSize(self) -> int:  # noqa: N802
+        return 4096
+
+    def xDeviceCharacteristics(self) -> int:  # noqa: N802
+        return 0
