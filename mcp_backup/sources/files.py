@@ -21,10 +21,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from mcp_backup.errors import SourceMissing, SourceUnreadable
-from mcp_backup.sources import beneath, steady
+from mcp_backup.sources import beneath, comparison, keeping, placement, steady
 from mcp_backup.sources.globs import Globs
+from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.sink import Sink
-from mcp_backup.sources.source import Entry, Evidence, FileEvidence, Holder, SourceSpec
+from mcp_backup.sources.source import Entry, Evidence, FileEvidence, Finding, Holder, SourceSpec
 from mcp_backup.sources.walk import Found, Walked, walk
 
 _SETTLED_NS = 2_000_000_000  # timestamps are up to 4 ms coarse on older kernels, worse on networks
@@ -75,9 +76,70 @@ def fingerprint(spec: SourceSpec) -> str:
         return ""
 
 
+def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
+    """Compare the staged tree in `directory` with what was seen at its capture."""
+    return comparison.differences(directory, evidence)
+
+
 def holders(spec: SourceSpec) -> list[Holder]:
     """Return nobody: files are exchanged by rename, and whoever has one open keeps the old one."""
     return []
+
+
+def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
+    """Save into `directory` exactly what placing `staged` would change, and what it would create.
+
+    Raises:
+        RestoreError: something live is in the way, or cannot be read or written.
+        StagingRejected: the staged tree holds what no backup holds.
+    """
+    root = Path(spec.path)
+    existed = os.path.lexists(root)
+    if existed:
+        placement.sweep(staged, root)
+    size = keeping.keep(placement.steps(staged, root), root, directory)
+    return KeptCopy("present" if existed else "absent", size)
+
+
+def place(spec: SourceSpec, staged: Path) -> list[str]:
+    """Put the staged tree live, file by file; return notes for people.
+
+    A crash leaves each file old or new; placing again goes on from there and clears up.
+
+    Raises:
+        RestoreError: the system refuses; `put_back` undoes what was done.
+        StagingRejected: the staged tree holds what no backup holds.
+    """
+    root = Path(spec.path)
+    placement.sweep(staged, root)
+    steps = placement.steps(staged, root)
+    notes = [note for step in steps if (note := placement.do(step, staged, root))]
+    return _shortened(notes) + _left_alone(spec, staged)
+
+
+def put_back(spec: SourceSpec, directory: Path) -> list[str]:
+    """Make live again what `keep` saved in `directory`, byte for byte; return notes for people.
+
+    Raises:
+        IntegrityError: the undo point is damaged; nothing live was touched.
+        RestoreError: the system refuses; call again.
+    """
+    return keeping.put_back(Path(spec.path), directory)
+
+
+def _left_alone(spec: SourceSpec, staged: Path) -> list[str]:
+    """Say which live files the patterns mean and the staged tree does not hold."""
+    with _opened(spec) as root:
+        found = _walked(spec, root).found
+    extra = [
+        item.path
+        for item in found
+        if item.type != "dir" and not os.path.lexists(os.path.join(staged, item.path))
+    ]
+    if not extra:
+        return []
+    named = ", ".join(extra[:5]) + (", ..." if len(extra) > 5 else "")
+    return [f"left alone, being newer than the backup or made elsewhere: {named} ({len(extra)})"]
 
 
 class _Reader:
