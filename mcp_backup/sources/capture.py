@@ -159,7 +159,8 @@ async def keep(spec: SourceSpec, directory: Path, staged: Path | None = None) ->
     """Save what placing `staged` would change into the empty `directory`, durably.
 
     A database is kept whole and needs no `staged`; a file set does, since what the backup does
-    not name is neither changed nor kept. Changes nothing live. A cancel leaves a directory that `put_back` refuses.
+    not name is neither changed nor kept. Changes nothing live. A cancel leaves a directory that
+    `put_back` refuses.
 
     Raises:
         TargetBusy: a process holds the live file longer than we wait.
