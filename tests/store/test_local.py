@@ -249,7 +249,7 @@ def test_what_the_system_answers_has_one_meaning(
 async def test_of_processes_that_create_one_name_exactly_one_succeeds(
     verb: str, store: LocalStore, tmp_path: Path
 ) -> None:
-    names = 50
+    names = 200
     with ExitStack() as stack:
         racers = {
             who: stack.enter_context(
