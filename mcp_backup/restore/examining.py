@@ -1,0 +1,81 @@
+"""Examining: a source of a backup, staged and compared with what was seen at its capture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_backup.errors import StagingRejected
+from mcp_backup.format.ids import BlobId
+from mcp_backup.manifest import SourceRecord
+from mcp_backup.progress import Listener, Progress, nobody
+from mcp_backup.repository.pool import SealingPool
+from mcp_backup.repository.repository import Repository
+from mcp_backup.restore.stager import Write, in_bulk, one_by_one, stage, subtree
+from mcp_backup.sources import capture
+from mcp_backup.sources.source import Finding
+
+_MOST_NAMED = 5  # findings in one message
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What staging works with. Without a pool, blobs are fetched one by one: for small things."""
+
+    repository: Repository
+    pool: SealingPool | None = None
+    listener: Listener = nobody
+
+    @property
+    def write(self) -> Write:
+        """Return the writer of file contents."""
+        if self.pool is None:
+            return one_by_one(self.repository)
+        return in_bulk(self.repository, self.pool, self.listener)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A source, staged: the bytes of its files, and how it differs from what was captured.
+
+    `findings` holds what the source itself had when it was backed up, `unexpected` does not.
+    """
+
+    size: int
+    findings: tuple[Finding, ...]
+    unexpected: tuple[Finding, ...]
+
+
+async def stage_source(means: Means, root: BlobId, record: SourceRecord, directory: Path) -> Staged:
+    """Stage one source of the snapshot with tree `root` into a new directory, and examine it.
+
+    Raises:
+        StagingRejected, IntegrityError: what is stored is not what was captured, or hostile.
+        RestoreError: the directory cannot be written.
+    """
+    await means.listener(Progress("stage", record.name, 0, record.read))
+    tree = await subtree(means.repository, root, record.tree)
+    size = await stage(means.repository, tree, directory, means.write)
+    await means.listener(Progress("examine", record.name, 0, size))
+    findings = await capture.examine(record.kind, directory, record.evidence)
+    known = {(finding.code, finding.subject) for finding in record.findings}
+    unexpected = [item for item in findings if (item.code, item.subject) not in known]
+    return Staged(size, tuple(findings), tuple(unexpected))
+
+
+def refuse(record: SourceRecord, staged: Staged) -> None:
+    """Let nothing live be exchanged for a copy that is not what was captured.
+
+    Raises:
+        StagingRejected: there are unexpected findings; the message names them.
+    """
+    if not staged.unexpected:
+        return
+    listed = "; ".join(
+        f"{finding.code} {finding.subject}: {finding.message}"
+        for finding in staged.unexpected[:_MOST_NAMED]
+    )
+    more = len(staged.unexpected) - _MOST_NAMED
+    raise StagingRejected(
+        f"{record.component}/{record.name}: {listed}{f' and {more} more' if more > 0 else ''}",
+        hint="Use another backup, and run `mcp-backup verify --level data`. "
+        "Nothing live was touched.",
+    )

@@ -1,0 +1,344 @@
+"""The restorer: plan, approve, restore, undo, recover; what the engine calls of this room.
+
+    plan → confirm → stage → examine → keep an undo point → exchange → verify → result
+
+Staging comes before the undo point, so that the undo point is taken as late as can be and
+nothing that staging rejects has cost one. A restore to scratch ends after the examination.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+from anyio import to_thread
+
+from mcp_backup.errors import ApprovalRequired, PlanExpired, UnknownPlan
+from mcp_backup.progress import Progress
+from mcp_backup.repository.repository import Repository
+from mcp_backup.restore import undo as undoing
+from mcp_backup.restore.approval import PlanStore, Stored, new_plan_id, undo_plan_id
+from mcp_backup.restore.examining import Means, refuse, stage_source
+from mcp_backup.restore.journal import (
+    Begun,
+    Journal,
+    Record,
+    Signature,
+    Steps,
+    Target,
+    fsync_tree,
+    nothing,
+    restore_id,
+)
+from mcp_backup.restore.plan import Choice, Origin, choose
+from mcp_backup.restore.planner import free_bytes, plan_original, plan_scratch
+from mcp_backup.restore.recovery import SETTLE_SECONDS, Recovered, recover, recover_in_turn
+from mcp_backup.restore.scratch import restore_to_scratch, sweep_scratch
+from mcp_backup.restore.seen import look
+from mcp_backup.restore.signatures import of_staged
+from mcp_backup.restore.stager import subtree, survey
+from mcp_backup.restore.swap import Swap
+from mcp_backup.restore.turn import turn
+from mcp_backup.sources.source import SourceSpec
+from mcp_backup.verbs import (
+    PlannedTarget,
+    RestoredTarget,
+    RestorePlan,
+    RestoreReport,
+    RestoreRequest,
+    UndoPoint,
+    UndoReport,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator decided about restores, and what the surroundings provide.
+
+    `step` is told of each step before it is taken; `settle_seconds` is what recovery grants the
+    workers of a process that was killed.
+    """
+
+    state: Path
+    scratch: Path
+    now: Callable[[], datetime]
+    random: Callable[[int], bytes]
+    confirmation: Literal["human", "elicit", "token"] = "human"
+    plan_minutes: int = 60
+    undo_keep: int = 5
+    step: Steps = nothing
+    settle_seconds: float = SETTLE_SECONDS
+
+
+class Restorer:
+    """Restores under one state directory. `undo` and `recover` need no repository."""
+
+    def __init__(self, rules: Rules, specs: Sequence[SourceSpec]) -> None:
+        """Restore to where the settings say that sources are (`specs`)."""
+        self._rules = rules
+        self._specs = tuple(specs)
+        self._plans = PlanStore(rules.state, rules.now)
+        self._restores = rules.state / "restores"
+
+    async def plan(
+        self, repository: Repository, origin: Origin, request: RestoreRequest
+    ) -> RestorePlan:
+        """Work out what a restore would do, and keep that as a plan. Touches nothing live.
+
+        Raises:
+            UnknownSource, UsageError, RestoreError: see `plan.choose`.
+            StagingRejected: the backup's tree is hostile.
+        """
+        rules = self._rules
+        chosen = choose(origin, request, self._specs)
+        scratch = request.target == "scratch"
+        if scratch:
+            found = await plan_scratch(repository, origin, chosen.choices, rules.scratch)
+        else:
+            found = await plan_original(repository, origin, chosen.choices, rules.state)
+        now = rules.now()
+        plan = RestorePlan(
+            plan_id=new_plan_id(rules.random),
+            backup_id=origin.backup_id,
+            snapshot_id=origin.snapshot_id.hex(),
+            created=now,
+            expires=now + timedelta(minutes=rules.plan_minutes),
+            target=request.target,
+            targets=found.targets,
+            scratch=str(rules.scratch) if scratch else "",
+            needed_bytes=found.needed_bytes,
+            free_bytes=found.free_bytes,
+            approval="none" if scratch else rules.confirmation,
+            approved=scratch or rules.confirmation == "token",
+            warnings=(*chosen.warnings, *found.warnings),
+        )
+        await self._plans.add(Stored(plan, found.seen))
+        return plan
+
+    async def shown(self, plan_id: str) -> RestorePlan:
+        """Return a plan made before, with whether it has been approved."""
+        return (await self._plans.find(plan_id)).plan
+
+    async def approve(self, plan_id: str, by: str) -> RestorePlan:
+        """Approve a plan in a person's name."""
+        return await self._plans.approve(plan_id, by)
+
+    async def restore(
+        self, plan_id: str, origin: Origin, means: Means, *, consent: bool = False
+    ) -> RestoreReport:
+        """Carry out a plan. `origin` is the backup that it names.
+
+        A cancel before the exchange leaves live data alone, and the plan used up; one that comes
+        later is delivered after the exchange is complete or undone.
+
+        Raises:
+            UnknownPlan, PlanExpired, ApprovalRequired: not this plan, or not now.
+            StagingRejected, IntegrityError: the backup is not what was captured.
+            TargetBusy: a process holds a live file, or another restore is running.
+            RolledBack, RestoreInterrupted: see `swap`.
+        """
+        began = monotonic()
+        stored = await self._plans.ready(plan_id, consent=consent)
+        choices = self._choices(stored.plan, origin)
+        identity = restore_id(self._rules.now(), self._rules.random)
+        if stored.plan.target == "scratch":
+            await self._plans.use_up(plan_id, identity)
+            scratch = Path(stored.plan.scratch)
+            targets = await restore_to_scratch(means, origin, choices, scratch, identity)
+        else:
+            targets = await self._restore_original(stored, origin, choices, means, identity)
+        return RestoreReport(
+            restore_id=identity,
+            plan_id=plan_id,
+            backup_id=origin.backup_id,
+            status="staged" if stored.plan.target == "scratch" else "restored",
+            targets=targets,
+            undo_id="" if stored.plan.target == "scratch" else identity,
+            duration_seconds=round(monotonic() - began, 3),
+        )
+
+    async def plan_undo(self, identity: str) -> RestorePlan:
+        """Keep a plan for an undo, for a person to approve. Touches nothing live.
+
+        Raises:
+            UnknownPlan, RestoreError: see `undo.undo`.
+        """
+        rules = self._rules
+        record = await undoing.undoable(self._restores, identity)
+        now = rules.now()
+        plan = RestorePlan(
+            plan_id=undo_plan_id(identity),
+            backup_id=record.begun.backup_id,
+            snapshot_id=record.begun.snapshot_id,
+            created=now,
+            expires=now + timedelta(minutes=rules.plan_minutes),
+            target="original",
+            targets=tuple(_to_put_back(target) for target in record.begun.targets),
+            scratch="",
+            needed_bytes=sum(target.size for target in record.begun.targets),
+            free_bytes=free_bytes(rules.state),
+            approval=rules.confirmation,
+            approved=rules.confirmation == "token",
+            undoes=identity,
+        )
+        await self._plans.add(Stored(plan, {}))
+        return plan
+
+    async def undo(self, identity: str, *, consent: bool = False) -> UndoReport:
+        """Put back what was live before a restore; see `undo.undo`.
+
+        Raises:
+            ApprovalRequired: nobody has approved it; there is a plan to approve now.
+        """
+        rules, began = self._rules, monotonic()
+        await undoing.undoable(self._restores, identity)
+        if not consent and rules.confirmation != "token":
+            await self._approved_undo(identity)
+        async with turn(rules.state):
+            await self._recover_in_turn()
+            record = await undoing.undo(
+                self._restores, identity, rules.now, rules.random, rules.step
+            )
+            await self._prune()
+        return UndoReport(identity, _restored(record), round(monotonic() - began, 3))
+
+    async def _approved_undo(self, identity: str) -> None:
+        """Use up the approval of an undo; plan one where there is none to approve."""
+        plan_id = undo_plan_id(identity)
+        try:
+            await self._plans.ready(plan_id, consent=False)
+        except (UnknownPlan, PlanExpired):
+            plan = await self.plan_undo(identity)
+            raise ApprovalRequired(plan.plan_id, identity) from None
+        await self._plans.use_up(plan_id, identity)
+
+    async def undo_points(self) -> list[UndoPoint]:
+        """Return what can be undone, newest first."""
+        return await undoing.undo_points(self._restores)
+
+    async def recover(self) -> list[Recovered]:
+        """Finish or put right what crashes left; see `recovery.recover`."""
+        rules = self._rules
+        await to_thread.run_sync(sweep_scratch, rules.scratch)
+        return await recover(rules.state, rules.now, rules.step, rules.settle_seconds)
+
+    async def _restore_original(
+        self,
+        stored: Stored,
+        origin: Origin,
+        choices: Sequence[Choice],
+        means: Means,
+        identity: str,
+    ) -> tuple[RestoredTarget, ...]:
+        rules = self._rules
+        async with turn(rules.state):
+            await self._recover_in_turn()
+            await self._still_as_seen(stored, origin, choices, means.repository)
+            await self._plans.use_up(stored.plan.plan_id, identity)
+            begun = _begun(stored.plan, choices, identity, rules.now())
+            journal = await to_thread.run_sync(
+                Journal.create, self._restores, begun, rules.now, rules.step
+            )
+            swap = Swap(journal)
+            try:
+                await swap.prepared(await self._stage(swap, origin, choices, means))
+                await means.listener(Progress("swap", identity, 0, len(choices)))
+                await swap.run()
+            except BaseException:
+                await swap.abandon()
+                raise
+            record = await swap.read()
+            await self._prune()
+        return _restored(record)
+
+    async def _stage(
+        self, swap: Swap, origin: Origin, choices: Sequence[Choice], means: Means
+    ) -> dict[str, Signature]:
+        """Stage and examine every target; return the signatures of what will go live."""
+        record = await swap.read()
+        new: dict[str, Signature] = {}
+        for choice, target in zip(choices, record.begun.targets, strict=True):
+            self._rules.step(f"stage {target.key}")
+            directory = record.staged(target)
+            staged = await stage_source(means, origin.tree, choice.record, directory)
+            refuse(choice.record, staged)
+            self._rules.step(f"fsync staged {target.key}")
+            await to_thread.run_sync(fsync_tree, directory)
+            new[target.key] = await of_staged(target.spec, directory)
+        return new
+
+    def _choices(self, plan: RestorePlan, origin: Origin) -> tuple[Choice, ...]:
+        """Find a plan's targets in the backup and in the settings again."""
+        assert plan.snapshot_id == origin.snapshot_id.hex()
+        chosen = choose(origin, RestoreRequest(target=plan.target), self._specs)
+        found = {choice.key: choice for choice in chosen.choices}
+        keys = [f"{target.component}/{target.source}" for target in plan.targets]
+        for key in keys:
+            if key not in found:
+                raise PlanExpired(
+                    f"the settings have changed since {plan.plan_id} was made: no place for {key}",
+                    hint="Plan the restore again. Nothing was touched.",
+                )
+        return tuple(found[key] for key in keys)
+
+    async def _still_as_seen(
+        self, stored: Stored, origin: Origin, choices: Sequence[Choice], repository: Repository
+    ) -> None:
+        for choice in choices:
+            assert choice.spec is not None
+            tree = await subtree(repository, origin.tree, choice.record.tree)
+            now = await look(choice.spec, (await survey(repository, tree)).paths)
+            if why := stored.seen[choice.key].differs(now):
+                raise PlanExpired(
+                    f"the live file changed since the plan was made: {choice.key}: {why}",
+                    hint="Plan the restore again, and look at what it says now. "
+                    "Nothing was touched.",
+                )
+
+    async def _recover_in_turn(self) -> None:
+        rules = self._rules
+        await recover_in_turn(self._restores, rules.now, rules.step, rules.settle_seconds)
+
+    async def _prune(self) -> None:
+        rules = self._rules
+        await to_thread.run_sync(
+            undoing.prune, self._restores, rules.undo_keep, rules.now, rules.step
+        )
+
+
+def _begun(plan: RestorePlan, choices: Sequence[Choice], identity: str, started: datetime) -> Begun:
+    sizes = {f"{target.component}/{target.source}": target.backup_bytes for target in plan.targets}
+    targets = [Target(choice.spec, sizes[choice.key]) for choice in choices if choice.spec]
+    return Begun(
+        restore_id=identity,
+        purpose="restore",
+        plan_id=plan.plan_id,
+        backup_id=plan.backup_id,
+        snapshot_id=plan.snapshot_id,
+        started=started,
+        targets=tuple(targets),
+    )
+
+
+def _to_put_back(target: Target) -> PlannedTarget:
+    spec = target.spec
+    return PlannedTarget(
+        source=spec.name,
+        component=spec.component,
+        kind=spec.kind,
+        original=spec.path,
+        live_state="present",
+        live_bytes=0,
+        backup_bytes=target.size,
+        action="replace",
+        lost="what was written since the restore would be lost; it is kept for another undo",
+    )
+
+
+def _restored(record: Record) -> tuple[RestoredTarget, ...]:
+    return tuple(
+        RestoredTarget(target.spec.name, target.spec.component, target.spec.path, target.size)
+        for target in record.begun.targets
+    )
