@@ -293,12 +293,13 @@ class ApprovalRequired(RestoreError):
 
     code, exit_code = "approval-required", 5
 
-    def __init__(self, plan_id: str) -> None:
-        """Name the plan and the command that approves it."""
+    def __init__(self, plan_id: str, undoes: str = "") -> None:
+        """Name the plan, the command that approves it, and the call to make afterwards."""
+        again = f"undo_restore again with restore_id={undoes}" if undoes else ""
         super().__init__(
             f"plan {plan_id} has not been approved by a person",
             hint=f"Ask the person to run `mcp-backup approve {plan_id}` in a terminal, then call "
-            f"restore_backup again with plan_id={plan_id}. Nothing was touched.",
+            f"{again or f'restore_backup again with plan_id={plan_id}'}. Nothing was touched.",
         )
 
 

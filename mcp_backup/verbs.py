@@ -182,6 +182,7 @@ class RestorePlan:
     approval: Literal["none", "human", "elicit", "token"]
     approved: bool
     warnings: tuple[str, ...] = ()
+    undoes: str = ""  # the restore whose undo this plans; "" for a restore
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository.blob_index import BlobIndex
 from mcp_backup.repository.keys import load_key_file
 from mcp_backup.repository.objects import about, identity_in, pack_name
-from mcp_backup.repository.repository import Repository, for_each, unseal_blob
+from mcp_backup.repository.repository import Repository, aside, for_each, unseal_blob
 from mcp_backup.verbs import CheckFinding, CheckReport, Level
 
 PackExaminer = Callable[[PackId, Sequence[PackEntry]], Awaitable[Sequence[CheckFinding]]]
@@ -200,7 +200,7 @@ class _Checker:
             return []
         self._seen[position >> 3] |= 1 << (position & 7)
         data = await self._load(place)
-        return [] if data is None else await to_thread.run_sync(self._judge, place, data)
+        return [] if data is None else await aside(len(data), lambda: self._judge(place, data))
 
     async def _load(self, place: _Place) -> bytes | None:
         problem: BackupError | None = None

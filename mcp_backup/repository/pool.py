@@ -156,7 +156,7 @@ class SealingPool:
         hand = await self._hand()
         return (await hand.ask("hash", array("I", lengths).tobytes(), slot=slot)).payload
 
-    async def seal(self, slot: int, chunks: Sequence[int]) -> array[int]:
+    async def seal(self, slot: int, chunks: Sequence[int]) -> Sequence[int]:
         """Seal some of the slot's chunks, given as start, length, start, length, … ascending.
 
         The sealed blobs then lie end to end from the slot's start (`arena.sealed`). Returns sealed

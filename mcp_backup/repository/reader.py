@@ -5,7 +5,7 @@ unseals straight to its place in the file; so the file is complete when all piec
 byte of it has been proven by its blob's id on the way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository.blob_index import BlobIndex
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
-from mcp_backup.repository.sealing import PIECE
+from mcp_backup.repository.sealing import NO_FILE, PIECE
 from mcp_backup.tasks import task_group
 
 _READ = SLOT_SIZE + SLACK  # the largest read: what a slot takes
@@ -55,7 +55,7 @@ def file_size(index: BlobIndex, content: Sequence[BlobId]) -> int:
     Raises:
         IntegrityError: a blob is not in the index.
     """
-    return sum(place.plain_length or place.length - _ENVELOPE for place in _places(index, content))
+    return sum(_plain(place) for place in _places(index, content))
 
 
 async def stage_file(
@@ -74,26 +74,60 @@ async def stage_file(
         StoreFull: no room at `path`.
     """
     index = await repository.load_index()
-    places = sorted(_places(index, content))
-    total = file_size(index, content)
-    done = 0
-    async with pool.file(path) as file, task_group() as tasks:
-        room = anyio.Semaphore(pool.arena.slots)
+    places = list(_places(index, content))
+    async with pool.file(path) as file:
+        return await _fetch_all(repository, pool, places, (file, path.name, listener))
 
-        async def fetch(read: _Read) -> None:
-            nonlocal done
+
+async def prove_blobs(
+    repository: Repository,
+    pool: SealingPool,
+    content: Sequence[BlobId],
+    subject: str,
+    listener: Listener = nobody,
+) -> int:
+    """Read blobs back from the store and prove each by its id; return their plain bytes.
+
+    Raises:
+        IntegrityError: a blob is missing, damaged, or not what its id says.
+    """
+    index = await repository.load_index()
+    places = list(_places(index, dict.fromkeys(content)))
+    return await _fetch_all(repository, pool, places, (NO_FILE, subject, listener))
+
+
+async def _fetch_all(
+    repository: Repository,
+    pool: SealingPool,
+    places: Sequence[_Place],
+    goal: tuple[int, str, Listener],
+) -> int:
+    """Fetch and unseal every place, into the goal's file if it has one; return the plain bytes."""
+    file, subject, listener = goal
+    total, done = sum(_plain(place) for place in places), 0
+    room = anyio.Semaphore(pool.arena.slots)
+
+    async def fetch(read: _Read) -> None:
+        nonlocal done
+        try:
             await _unseal(repository, pool, file, read)
+        finally:
             room.release()
-            done += sum(place.plain_length or place.length - _ENVELOPE for place in read.places)
-            await listener(Progress("stage", path.name, done, total))
+        done += sum(_plain(place) for place in read.places)
+        await listener(Progress("read", subject, done, total))
 
-        for read in _reads(places):
+    async with task_group() as tasks:
+        for read in _reads(sorted(places)):
             await room.acquire()
             tasks.start_soon(fetch, read)
     return total
 
 
-def _places(index: BlobIndex, content: Sequence[BlobId]) -> Iterator[_Place]:
+def _plain(place: _Place) -> int:
+    return place.plain_length or place.length - _ENVELOPE
+
+
+def _places(index: BlobIndex, content: Iterable[BlobId]) -> Iterator[_Place]:
     position = 0
     for blob in content:
         found = index.find(BlobKind.DATA, blob)

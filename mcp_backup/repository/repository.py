@@ -7,7 +7,7 @@ can be asked for afterwards.
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -46,13 +46,6 @@ _SMALL = 64 << 10  # bytes that take less time to unseal and parse than a hop in
 _LOADS = 8  # small objects loaded at once: local disks gain nothing from more
 
 
-@runtime_checkable
-class _Directories(Protocol):
-    """A store that has directories to make before the first object."""
-
-    async def create_layout(self) -> None: ...
-
-
 async def create_repository(  # noqa: PLR0913 - clock, host and chance are arguments
     store: Store,
     password: str,
@@ -63,18 +56,16 @@ async def create_repository(  # noqa: PLR0913 - clock, host and chance are argum
     username: str,
     generated_password: bool,
 ) -> "Repository":
-    """Make a repository where there is none, and open it.
+    """Make a repository in a store whose directories exist (`create_store`), and open it.
 
-    Directories, key file, config last: before that, it is no repository. What a cancel or a
-    crash leaves before is finished by another call with the same password.
+    Key file first, config last: before that, it is no repository. What a cancel or a crash
+    leaves before is finished by another call with the same password.
 
     Raises:
         RepositoryExists: there is one, or the remains of one that had snapshots or packs.
         WrongPassword: a key of an unfinished one is there, and has another password.
     """
     await _refuse_existing(store)
-    if isinstance(store, _Directories):
-        await store.create_layout()
     if await store.objects("keys/"):
         master = await find_master_key(store, password)
     else:
@@ -174,7 +165,7 @@ class Repository:
         """
         name = object_name(directory, identity)
         data = await self.store.get(name)
-        return await _aside(len(data), lambda: _unsealed(self.key, name, data))
+        return await aside(len(data), lambda: _unsealed(self.key, name, data))
 
     def seal_unpacked(self, document: bytes) -> tuple[bytes, bytes]:
         """Return the id and the sealed bytes of a snapshot, index or lock to be."""
@@ -183,7 +174,7 @@ class Repository:
 
     async def save_unpacked(self, directory: Directory, document: bytes) -> bytes:
         """Store the JSON of a snapshot, index or lock; return its id. A cancel: whole or none."""
-        identity, sealed = await _aside(len(document), lambda: self.seal_unpacked(document))
+        identity, sealed = await aside(len(document), lambda: self.seal_unpacked(document))
         await self.store.put(object_name(directory, identity), sealed)
         return identity
 
@@ -260,7 +251,7 @@ class Repository:
                 listings = decode_index(_unsealed(self.key, name, data))
                 return [(listing.pack, packed(listing.entries)) for listing in listings]
 
-        return await _aside(len(data), decode)
+        return await aside(len(data), decode)
 
     def index_written(self, identity: bytes, index: BlobIndex | None = None) -> None:
         """Note that the index in memory (`index`, if it still is) has what this file lists."""
@@ -305,7 +296,7 @@ class Repository:
             with about(f"{name}: {kind.word} blob {identity.hex()}"):
                 return unseal_blob(Sealer(self.key), identity, sealed, location.plain_length)
 
-        return await _aside(len(sealed), unseal)
+        return await aside(len(sealed), unseal)
 
     async def load_tree(self, identity: BlobId) -> list[Node]:
         """Return a directory's nodes, in stored order, whose names nobody judged yet.
@@ -319,7 +310,7 @@ class Repository:
             with about(f"tree {identity.hex()}"):
                 return decode_tree(data)
 
-        return await _aside(len(data), decode)
+        return await aside(len(data), decode)
 
 
 def unseal_blob(sealer: Sealer, identity: BlobId, sealed: Buffer, plain_length: int) -> bytes:
@@ -343,7 +334,7 @@ def _unsealed(key: MasterKey, name: str, data: bytes) -> bytes:
         return decode_unpacked(Sealer(key).unseal(data))
 
 
-async def _aside(size: int, work: Callable[[], _T]) -> _T:
+async def aside(size: int, work: Callable[[], _T]) -> _T:
     """Do the work on `size` bytes here if they are few, else in a thread."""
     return work() if size < _SMALL else await to_thread.run_sync(work)
 

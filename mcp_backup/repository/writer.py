@@ -30,10 +30,14 @@ _UPLOADS = 1  # a pack being stored beside the one being filled: bounds memory t
 
 @dataclass(slots=True)
 class Totals:
-    """What a writer has added so far: blobs, their plain bytes, and stored bytes in packs."""
+    """What a writer has added so far: new blobs, their bytes as they were and as sealed.
+
+    `stored` is what the repository grew by: whole packs and index files.
+    """
 
     blobs: int = 0
     plain: int = 0
+    sealed: int = 0
     stored: int = 0
 
 
@@ -74,7 +78,10 @@ class Writer:
         blob = BlobId(digest(plaintext))
         if not self._claim(kind, blob):
             return blob
-        packed = self._compressor.compress(plaintext)
+        if kind is BlobKind.TREE:  # restic's prune would rewrite an uncompressed one
+            packed: bytes | None = self._compressor.frame(plaintext)
+        else:
+            packed = self._compressor.compress(plaintext)
         sealed = self._sealer.seal(plaintext if packed is None else packed)
         await self._append(
             kind, sealed, [(blob, len(sealed), 0 if packed is None else len(plaintext))]
@@ -88,7 +95,8 @@ class Writer:
         The slot's content is gone afterwards. The caller owns the slot throughout.
         """
         ids = await self._pool.hash(slot, lengths)
-        chunks, new = [], []
+        chunks: list[int] = []
+        new: list[BlobId] = []
         for n, (start, length) in enumerate(
             zip(accumulate(lengths, initial=0), lengths, strict=False)
         ):
@@ -134,6 +142,7 @@ class Writer:
             pack.add(blob, length, plain_length, offset)
             offset += length
         self.totals.blobs += len(blobs)
+        self.totals.sealed += len(sealed)
         if offset >= TARGET_SIZE:
             await self._close_pack(kind)
 
@@ -178,8 +187,13 @@ def _finish(pack: _OpenPack, sealer: Sealer) -> PackId:
 async def writing(repository: Repository, pool: SealingPool) -> AsyncIterator[Writer]:
     """Provide a writer for one backup; the caller holds a lock on the repository.
 
-    Leaving without `flush`, by error or cancel, leaves at most packs that nothing refers to.
+    Leaving by error or cancel leaves at most packs that nothing refers to; the index in memory,
+    which may know them, is dropped.
     """
     index = await repository.load_index(refresh=True)
-    async with task_group() as uploads:
-        yield Writer(repository, index, pool, uploads)
+    try:
+        async with task_group() as uploads:
+            yield Writer(repository, index, pool, uploads)
+    except BaseException:
+        repository.drop_index()
+        raise

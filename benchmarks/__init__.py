@@ -1,0 +1,1 @@
+"""Measurements beside the peers; not part of the gate."""

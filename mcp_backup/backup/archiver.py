@@ -1,0 +1,316 @@
+"""The archiver, the spine of a backup: capture → chunks → blobs → tree → snapshot. Start here.
+
+The order is the whole guarantee. Sources are captured one after the other; each either closes
+without error or leaves nothing that the snapshot refers to. Then packs and index are made
+durable (`flush`), then, if asked for, what was stored is read back by the engine, then the
+manifest and the trees above the sources are saved, and last of all the snapshot: the commit
+point. A failure, cancel or crash before it leaves only packs that nothing refers to.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+
+from blake3 import blake3
+
+from mcp_backup.backup.contents import ImageContent, StreamContent
+from mcp_backup.backup.trees import Directory, save_directory
+from mcp_backup.errors import SourceError
+from mcp_backup.format.blob import BlobKind
+from mcp_backup.format.chunking import default_chunk_size
+from mcp_backup.format.ids import BlobId, SnapshotId
+from mcp_backup.format.snapshot import Snapshot
+from mcp_backup.format.tree import Node, dir_node, file_node
+from mcp_backup.manifest import PATH as MANIFEST_PATH
+from mcp_backup.manifest import Failure, Manifest, SourceRecord
+from mcp_backup.progress import Listener, Progress
+from mcp_backup.repository.pool import SealingPool
+from mcp_backup.repository.repository import Repository
+from mcp_backup.repository.writer import Writer
+from mcp_backup.sources.capture import Capture, Filled, captured, fingerprint
+from mcp_backup.sources.source import Entry, Evidence, SourceSpec
+from mcp_backup.tasks import task_group
+
+_RESERVED_SLOTS = 2  # for batches of content-cut chunks, while a capture holds all the others
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A source as the newest backup that has it knows it: its record, and its tree there."""
+
+    record: SourceRecord
+    tree: Node
+
+
+@dataclass(slots=True)
+class Archive:
+    """What has been captured so far: one record per source, and their trees by path."""
+
+    records: list[SourceRecord] = field(default_factory=list)
+    trees: dict[str, Node] = field(default_factory=dict)
+
+
+class Archiver:
+    """One backup being made. The caller holds the lock, and calls in the order of the docstring."""
+
+    def __init__(
+        self, repository: Repository, writer: Writer, pool: SealingPool, scratch: Path
+    ) -> None:
+        """Write with `writer`; `scratch` takes copies of what cannot be streamed."""
+        self._repository, self._writer, self._pool = repository, writer, pool
+        self._scratch = scratch
+        self.archive = Archive()
+
+    async def add(
+        self,
+        spec: SourceSpec,
+        listener: Listener,
+        known: Known | None = None,
+        *,
+        trust: bool = False,
+    ) -> SourceRecord:
+        """Capture one source; a `SourceError` becomes its record, anything else is raised.
+
+        With `trust`, a source whose sound fingerprint equals that of `known` is not read: its
+        tree is taken over, once every blob of it was found in the repository's index. `known`
+        also keeps the chunk size stable.
+        """
+        began, sealed = monotonic(), self._writer.totals.sealed
+        try:
+            if trust and known and await self._unchanged(spec, known):
+                record = replace(known.record, outcome="unchanged", read=0, added=0)
+                self.archive.trees[record.tree] = known.tree
+            else:
+                record = await self._capture(spec, known, listener)
+        except SourceError as error:
+            record = _failed(spec, error)
+        record = replace(
+            record,
+            added=self._writer.totals.sealed - sealed,
+            duration_seconds=round(monotonic() - began, 3),
+        )
+        self.archive.records.append(record)
+        return record
+
+    async def flush(self) -> None:
+        """Make all that was captured durable and listed in the index."""
+        await self._writer.flush()
+
+    async def commit(self, manifest: Manifest, snapshot: Snapshot) -> SnapshotId:
+        """Save manifest, trees and, last, the snapshot, whose `tree` and `paths` are filled in."""
+        root = Directory()
+        for record in manifest.sources:
+            if record.tree:
+                root.add(record.tree, self.archive.trees[record.tree])
+        document = manifest.encode()
+        blob = await self._writer.save(BlobKind.DATA, document)
+        stamp = int(snapshot.time.timestamp()) * 10**9
+        node = file_node(MANIFEST_PATH, (blob,), len(document), mode=0o600, mtime_ns=stamp)
+        root.add(MANIFEST_PATH, node)
+        tree = await save_directory(root, self._writer)
+        await self._writer.flush()
+        summary = self._summary(manifest, len(document))
+        return await self._repository.add_snapshot(replace(snapshot, tree=tree, summary=summary))
+
+    def _summary(self, manifest: Manifest, document_size: int) -> dict[str, int]:
+        """Count as restic counts: every file below the root, the manifest too."""
+        files = [
+            file for record in manifest.sources if record.evidence for file in record.evidence.files
+        ]
+        totals = self._writer.totals
+        return {
+            "data_added": totals.plain,
+            "data_added_packed": totals.stored,
+            "total_files_processed": len(files) + 1,
+            "total_bytes_processed": sum(file.size for file in files) + document_size,
+        }
+
+    async def _unchanged(self, spec: SourceSpec, known: Known) -> bool:
+        evidence = known.record.evidence
+        if evidence is None or not evidence.fingerprint:
+            return False
+        if bound(spec, await fingerprint(spec)) != evidence.fingerprint:
+            return False
+        return await self._complete(known.tree)
+
+    async def _complete(self, node: Node) -> bool:
+        """Tell whether the index has every blob below a node."""
+        index = await self._repository.load_index()
+        if node.type != "dir":
+            return all(index.find(BlobKind.DATA, blob) for blob in node.content or ())
+        if node.subtree is None or index.find(BlobKind.TREE, node.subtree) is None:
+            return False
+        children = await self._repository.load_tree(node.subtree)
+        return all([await self._complete(child) for child in children])
+
+    async def _capture(
+        self, spec: SourceSpec, known: Known | None, listener: Listener
+    ) -> SourceRecord:
+        tree = f"{spec.component}/{spec.name}"
+        reading = _Reading(self._writer, self._pool, known.record.chunk_size if known else 0)
+        async with captured(spec, self._pool.arena, self._scratch) as capture:
+            evidence = await reading.run(capture, spec, listener)
+        subtree = await save_directory(reading.root, self._writer)
+        self.archive.trees[tree] = dir_node(
+            spec.name, subtree, mode=0o700, mtime_ns=reading.root.latest()
+        )
+        return SourceRecord(
+            name=spec.name,
+            component=spec.component,
+            kind=spec.kind,
+            outcome="stored",
+            original=spec.path,
+            tree=tree,
+            chunk_size=reading.chunk_size,
+            read=sum(file.size for file in evidence.files),
+            added=0,
+            duration_seconds=0.0,
+            evidence=replace(evidence, fingerprint=bound(spec, evidence.fingerprint)),
+            failure=None,
+        )
+
+
+class _Reading:
+    """One capture being consumed: entries into `root`, bytes into the repository."""
+
+    def __init__(self, writer: Writer, pool: SealingPool, chunk_size: int) -> None:
+        self.root = Directory()
+        self.chunk_size = chunk_size
+        self._writer, self._pool = writer, pool
+        self._lent: set[int] = set()
+
+    async def run(self, capture: Capture, spec: SourceSpec, listener: Listener) -> Evidence:
+        """Consume the capture to its end; return its evidence."""
+        try:
+            for _ in range(self._pool.arena.slots - _RESERVED_SLOTS):
+                slot = await self._pool.slots.take()
+                self._lent.add(slot)
+                await capture.give(slot)
+            while True:
+                event = await capture.next()
+                if isinstance(event, Entry):
+                    await self._entry(event, capture, spec, listener)
+                else:
+                    assert isinstance(event, Evidence), event
+                    return event
+        finally:
+            for slot in self._lent:
+                self._pool.slots.give_back(slot)
+
+    async def _entry(
+        self, entry: Entry, capture: Capture, spec: SourceSpec, listener: Listener
+    ) -> None:
+        match entry.type:
+            case "dir":
+                self.root.add(entry.path, Directory(_node(entry, None, 0)))
+            case "symlink":
+                self.root.add(entry.path, _node(entry, None, 0))
+            case "file":
+                report = _Report(listener, spec.name, entry.size)
+                content, size = await self._file(entry, capture, report)
+                self.root.add(entry.path, _node(entry, content, size))
+
+    async def _file(
+        self, entry: Entry, capture: Capture, report: "_Report"
+    ) -> tuple[tuple[BlobId, ...], int]:
+        if entry.layout == "image":
+            if not self.chunk_size or self.chunk_size % max(entry.page_size, 1):
+                self.chunk_size = default_chunk_size(entry.size, entry.page_size)
+            return await self._image(capture, ImageContent(self._writer, self.chunk_size), report)
+        return await self._stream(capture, StreamContent(self._writer, self._pool), report)
+
+    async def _image(
+        self, capture: Capture, content: ImageContent, report: "_Report"
+    ) -> tuple[tuple[BlobId, ...], int]:
+        async def save(filled: Filled) -> None:
+            await content.save(filled.slot, filled.offset, filled.length)
+            await capture.give(filled.slot)
+            await report.add(filled.length)
+
+        async with task_group() as saves:
+            while isinstance(event := await capture.next(), Filled):
+                saves.start_soon(save, event)
+        return content.finish(), event.size
+
+    async def _stream(
+        self, capture: Capture, content: StreamContent, report: "_Report"
+    ) -> tuple[tuple[BlobId, ...], int]:
+        while isinstance(event := await capture.next(), Filled):
+            await content.save(event.slot, event.length)
+            await capture.give(event.slot)
+            await report.add(event.length)
+        return await content.finish(), event.size
+
+
+@dataclass(slots=True)
+class _Report:
+    """How far one file is."""
+
+    listener: Listener
+    source: str
+    total: int
+    done: int = 0
+
+    async def add(self, length: int) -> None:
+        self.done += length
+        await self.listener(Progress("capture", self.source, self.done, max(self.total, self.done)))
+
+
+def _node(entry: Entry, content: Sequence[BlobId] | None, size: int) -> Node:
+    return Node(
+        name=entry.path.rpartition("/")[2],
+        type=entry.type,
+        mode=entry.mode,
+        mtime_ns=entry.mtime_ns,
+        atime_ns=entry.mtime_ns,
+        ctime_ns=entry.mtime_ns,
+        uid=entry.uid,
+        gid=entry.gid,
+        user=entry.user,
+        group=entry.group,
+        size=size,
+        link_target=entry.link_target,
+        content=tuple(content) if content is not None else None,
+    )
+
+
+def bound(spec: SourceSpec, mark: str) -> str:
+    """Bind a fingerprint to what the settings ask for: other options make another image."""
+    if not mark:
+        return ""
+    asked = json.dumps([spec.kind, spec.path, dict(spec.options)], sort_keys=True)
+    return f"{mark}:{blake3(asked.encode()).hexdigest()[:16]}"
+
+
+def _failed(spec: SourceSpec, error: SourceError) -> SourceRecord:
+    return SourceRecord(
+        name=spec.name,
+        component=spec.component,
+        kind=spec.kind,
+        outcome="failed",
+        original=spec.path,
+        tree="",
+        chunk_size=0,
+        read=0,
+        added=0,
+        duration_seconds=0.0,
+        evidence=None,
+        failure=Failure(error.code, str(error), error.hint),
+    )
+
+
+def new_snapshot(manifest: Manifest, time: datetime, hostname: str, username: str) -> Snapshot:
+    """Return the snapshot of a backup, still without a tree."""
+    specs = [record.original for record in manifest.sources if record.tree]
+    return Snapshot(
+        time=time,
+        tree=BlobId(bytes(32)),
+        paths=tuple(sorted(set(specs))),
+        hostname=hostname,
+        username=username,
+        tags=("mcp-backup", manifest.backup_id, manifest.backup_type),
+        program_version=manifest.program,
+    )

@@ -1,0 +1,92 @@
+"""Contents: from a capture's slots to the list of blobs that make up a file.
+
+An image is cut at fixed offsets, so a page that changed in place changes one chunk and nothing
+behind it; its slots are saved side by side and in any order. Any other file is cut by what it
+holds, so an insertion moves the cuts with it; its slots are taken in order.
+"""
+
+from collections.abc import Sequence
+
+from mcp_backup.arena import SLOT_SIZE
+from mcp_backup.format.blob import BlobKind
+from mcp_backup.format.chunking import ContentCutter, fixed
+from mcp_backup.format.ids import ID_SIZE, BlobId
+from mcp_backup.repository.pool import MAX_CHUNKS, SealingPool
+from mcp_backup.repository.writer import Writer
+
+_FEW = 4  # chunks that are not worth a slot and a worker's attention
+
+
+def split(ids: bytes | bytearray) -> tuple[BlobId, ...]:
+    """Split ids lying end to end."""
+    return tuple(BlobId(bytes(ids[at : at + ID_SIZE])) for at in range(0, len(ids), ID_SIZE))
+
+
+class ImageContent:
+    """A file cut every `chunk_size` bytes. Slots may be saved concurrently."""
+
+    def __init__(self, writer: Writer, chunk_size: int) -> None:
+        """Begin an empty file; `chunk_size` divides SLOT_SIZE."""
+        assert SLOT_SIZE % chunk_size == 0
+        self._writer, self._chunk_size = writer, chunk_size
+        self._ids = bytearray()
+
+    async def save(self, slot: int, offset: int, length: int) -> None:
+        """Save the slot's `length` bytes, which stand at `offset` in the file."""
+        ids = await self._writer.save_slot(slot, fixed(length, self._chunk_size))
+        at = offset // self._chunk_size * ID_SIZE
+        missing = at + len(ids) - len(self._ids)
+        if missing > 0:
+            self._ids.extend(bytes(missing))
+        self._ids[at : at + len(ids)] = ids
+
+    def finish(self) -> tuple[BlobId, ...]:
+        """Return the file's blobs in order, once all slots are saved."""
+        return split(self._ids)
+
+
+class StreamContent:
+    """A file cut by its content. Slots must be saved one after the other, in order."""
+
+    def __init__(self, writer: Writer, pool: SealingPool) -> None:
+        """Begin an empty file."""
+        self._writer, self._pool = writer, pool
+        self._cutter = ContentCutter()
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._ids = bytearray()
+
+    async def save(self, slot: int, length: int) -> None:
+        """Take the slot's `length` bytes, which come next in the file."""
+        for chunk in self._cutter.feed(bytes(self._pool.arena.content(slot)[:length])):
+            await self._add(chunk)
+
+    async def finish(self) -> tuple[BlobId, ...]:
+        """Save what is left and return the file's blobs in order."""
+        for chunk in self._cutter.finish():
+            await self._add(chunk)
+        await self._flush()
+        return split(self._ids)
+
+    async def _add(self, chunk: bytes) -> None:
+        if self._size + len(chunk) > SLOT_SIZE or len(self._chunks) == MAX_CHUNKS:
+            await self._flush()
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+
+    async def _flush(self) -> None:
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        if len(chunks) <= _FEW:
+            for chunk in chunks:
+                self._ids += await self._writer.save(BlobKind.DATA, chunk)
+        else:
+            self._ids += await self._save_together(chunks)
+
+    async def _save_together(self, chunks: Sequence[bytes]) -> bytes:
+        slot = await self._pool.slots.take()
+        try:
+            whole = b"".join(chunks)
+            self._pool.arena.content(slot)[: len(whole)] = whole
+            return await self._writer.save_slot(slot, [len(chunk) for chunk in chunks])
+        finally:
+            self._pool.slots.give_back(slot)

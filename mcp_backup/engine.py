@@ -1,0 +1,390 @@
+"""The engine: one method per verb, and the owner of repository, lock, clock and state.
+
+Doors translate and call; everything they can ask for is here, and everything they can be told is
+in `verbs.py`. An engine is opened for as long as its door lives and may be called concurrently;
+each verb takes the repository's lock for itself.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Literal
+
+from anyio import to_thread
+from filelock import FileLock
+
+from mcp_backup import __version__
+from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
+from mcp_backup.catalog import Backup, Catalog, Filter, next_backup_id
+from mcp_backup.errors import NothingBackedUp, UnknownSource, UsageError
+from mcp_backup.manifest import Failure, Manifest, SourceRecord
+from mcp_backup.place import Place
+from mcp_backup.progress import Listener, Progress, nobody
+from mcp_backup.repository.check import check
+from mcp_backup.repository.locks import locked
+from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.repository import Repository
+from mcp_backup.repository.writer import writing
+from mcp_backup.restore.examining import Means
+from mcp_backup.restore.plan import Origin
+from mcp_backup.restore.restorer import Restorer, Rules
+from mcp_backup.restore.verify import Verifier
+from mcp_backup.settings import Settings
+from mcp_backup.sources.source import Component, SourceSpec
+from mcp_backup.verbs import (
+    BackupPage,
+    BackupReport,
+    BackupType,
+    CheckReport,
+    CreateRequest,
+    Level,
+    RestorePlan,
+    RestoreReport,
+    RestoreRequest,
+    SourceFinding,
+    SourceOutcome,
+    UndoPoint,
+    UndoReport,
+    VerifyReport,
+)
+
+logger = logging.getLogger(__name__)
+
+_COMPONENTS = {
+    BackupType.FULL: frozenset(Component),
+    BackupType.INCREMENTAL: frozenset(Component),
+    BackupType.DATABASE: frozenset({Component.DATABASES}),
+    BackupType.CONFIG: frozenset({Component.CONFIG}),
+    BackupType.WORKFLOW: frozenset({Component.WORKFLOWS}),
+}
+_OURS = frozenset({"digest", "size", "integrity", "staging-rejected"})  # codes that blame storage
+_LOOK_BACK = 40  # backups searched for a source's last copy: a month of daily ones
+_LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
+
+
+class Engine:
+    """The verbs. Made by `opened`."""
+
+    def __init__(self, settings: Settings, repository: Repository, place: Place) -> None:
+        """Work on an open repository; `place` says what time it is and where we are."""
+        self.settings = settings
+        self.repository = repository
+        self.catalog = Catalog(repository)
+        self.state = settings.state_dir / repository.config.id[:16]
+        self._place = place
+        self._restorer = Restorer(
+            Rules(
+                state=self.state,
+                scratch=settings.scratch,
+                now=place.now,
+                random=place.random,
+                confirmation=settings.restore.confirmation,
+                plan_minutes=settings.restore.plan_minutes,
+                undo_keep=settings.restore.undo_keep,
+            ),
+            settings.sources(),
+        )
+
+    @property
+    def confirmation(self) -> Literal["human", "elicit", "token"]:
+        """How a restore over live data is confirmed, by the settings."""
+        return self.settings.restore.confirmation
+
+    async def create(self, request: CreateRequest, listener: Listener = nobody) -> BackupReport:
+        """Back up now. A cancel or crash leaves no snapshot, or the whole one.
+
+        Raises:
+            UsageError: nothing is configured that this asks for, or an unknown name.
+            NothingBackedUp: every source failed; nothing was stored.
+            StoreError, RepositoryError: the repository could not take it; nothing was stored.
+        """
+        specs = self._chosen(request)
+        started, began = self._place.now(), monotonic()
+        with TemporaryDirectory(prefix="mcp-backup-", dir=self._scratch()) as scratch:
+            async with (
+                locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
+                sealing_pool(self.repository.key) as pool,
+                writing(self.repository, pool) as writer,
+            ):
+                archiver = Archiver(self.repository, writer, pool, Path(scratch))
+                trust = request.backup_type is BackupType.INCREMENTAL
+                for spec in specs:
+                    known = await self._known(spec)
+                    await archiver.add(spec, listener, known, trust=trust)
+                records = archiver.archive.records
+                _refuse_if_all_failed(records)
+                await archiver.flush()
+                if request.verify:
+                    verifier = Verifier(self.repository, pool, Path(scratch) / "verify", listener)
+                    records = [await self._read_back(archiver, r, verifier) for r in records]
+                    _refuse_if_all_failed(records)
+                backup = await self._commit(archiver, request, records, started)
+        findings = [SourceFinding.of(r.name, f) for r in records for f in r.findings]
+        return BackupReport(
+            backup_id=backup.backup_id,
+            snapshot_id=backup.id.hex(),
+            backup_type=request.backup_type,
+            status="partial" if any(r.outcome == "failed" for r in records) else "completed",
+            started=started,
+            duration_seconds=round(monotonic() - began, 3),
+            read_bytes=sum(record.read for record in records),
+            added_bytes=writer.totals.stored,
+            verification=_verification(request, findings),
+            outcomes=tuple(_outcome(record) for record in records),
+            findings=tuple(findings),
+            note=request.note,
+        )
+
+    async def backups(  # noqa: PLR0913 - one parameter per condition
+        self,
+        *,
+        limit: int = 20,
+        cursor: str = "",
+        source: str = "",
+        backup_type: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> BackupPage:
+        """List backups, newest first; empty conditions want all."""
+        return await self.catalog.page(Filter(source, backup_type, since, until), limit, cursor)
+
+    async def verify(
+        self,
+        backup_id: str = "latest",
+        level: Level = Level.DATA,
+        listener: Listener = nobody,
+    ) -> VerifyReport:
+        """Verify one backup; see `restore.verify` for the levels.
+
+        Raises:
+            UnknownBackup: there is no such backup.
+            UsageError: the snapshot was made by another program and has no evidence.
+        """
+        began = monotonic()
+        async with locked(self.repository, wait=_LOCK_PATIENCE_SECONDS):
+            backup = await self.catalog.find(backup_id)
+            manifest = await self.catalog.manifest(backup)
+            if manifest is None:
+                raise UsageError(
+                    f"snapshot {backup.backup_id} was made by another program, and holds no "
+                    "evidence to verify against",
+                    hint="Run `mcp-backup check --level data` to prove the whole repository.",
+                )
+            records = [record for record in manifest.sources if record.outcome != "failed"]
+            findings: list[SourceFinding] = []
+            with TemporaryDirectory(prefix="mcp-backup-", dir=self._scratch()) as scratch:
+                async with sealing_pool(self.repository.key) as pool:
+                    verifier = Verifier(self.repository, pool, Path(scratch) / "verify", listener)
+                    for record in records:
+                        tree = await self.catalog.tree(backup, record.tree)
+                        found = await verifier.verify(record, tree, level)
+                        findings += [SourceFinding.of(record.name, finding) for finding in found]
+        return VerifyReport(
+            backup_id=backup.backup_id,
+            snapshot_id=backup.id.hex(),
+            level=level,
+            findings=tuple(findings),
+            sources=tuple(record.name for record in records),
+            read_bytes=_read_bytes(records) if level is not Level.STRUCTURE else 0,
+            duration_seconds=round(monotonic() - began, 3),
+        )
+
+    async def check(
+        self, level: Level = Level.STRUCTURE, listener: Listener = nobody
+    ) -> CheckReport:
+        """Check the whole repository: what restic's own check checks, and as strictly."""
+        async with locked(self.repository, wait=_LOCK_PATIENCE_SECONDS):
+            return await check(self.repository, level, listener)
+
+    async def plan_restore(self, request: RestoreRequest) -> RestorePlan:
+        """Work out what a restore would do, and keep that as a plan. Touches nothing live."""
+        backup = await self.catalog.find(request.backup_id)
+        return await self._restorer.plan(self.repository, await self._origin(backup), request)
+
+    async def plan(self, plan_id: str) -> RestorePlan:
+        """Return a plan made before, with whether it has been approved."""
+        return await self._restorer.shown(plan_id)
+
+    async def approve(self, plan_id: str, by: str) -> RestorePlan:
+        """Approve a plan in a person's name. Only doors that a person holds call this."""
+        plan = await self._restorer.approve(plan_id, by)
+        logger.info("plan approved: plan=%s by=%s", plan_id, by)
+        return plan
+
+    async def restore(
+        self, plan_id: str, listener: Listener = nobody, *, consent: bool = False
+    ) -> RestoreReport:
+        """Carry out a plan; see `Restorer.restore`. `consent`: a person approved it just now."""
+        plan = await self._restorer.shown(plan_id)
+        if plan.undoes:
+            raise UsageError(
+                f"plan {plan_id} is for the undo of {plan.undoes}",
+                hint=f"Call undo_restore with restore_id={plan.undoes}. Nothing was touched.",
+            )
+        async with (
+            locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
+            sealing_pool(self.repository.key) as pool,
+        ):
+            origin = await self._origin(await self.catalog.find(plan.snapshot_id))
+            await self.repository.load_index(refresh=True)
+            means = Means(self.repository, pool, listener)
+            report = await self._restorer.restore(plan_id, origin, means, consent=consent)
+        logger.info("restored: restore=%s backup=%s", report.restore_id, report.backup_id)
+        return report
+
+    async def undo(
+        self, restore_id: str, listener: Listener = nobody, *, consent: bool = False
+    ) -> UndoReport:
+        """Put back what was live before a restore. Needs approval, as a restore does."""
+        await listener(Progress("swap", restore_id, 0, 1))
+        report = await self._restorer.undo(restore_id, consent=consent)
+        logger.info("undone: restore=%s", restore_id)
+        return report
+
+    async def restores(self) -> list[UndoPoint]:
+        """Return what can be undone, newest first."""
+        return await self._restorer.undo_points()
+
+    async def recover(self) -> None:
+        """Finish or put right the restores that a crash interrupted."""
+        for found in await self._restorer.recover():
+            logger.warning("recovered: %s", found)
+
+    async def _origin(self, backup: Backup) -> Origin:
+        return Origin(
+            backup_id=backup.backup_id,
+            snapshot_id=backup.id,
+            tree=backup.snapshot.tree,
+            time=backup.snapshot.time,
+            manifest=await self.catalog.manifest(backup),
+        )
+
+    def _chosen(self, request: CreateRequest) -> list[SourceSpec]:
+        """Return the sources a request means, in the order of the settings."""
+        wanted = _COMPONENTS[request.backup_type]
+        specs = [spec for spec in self.settings.sources() if spec.component in wanted]
+        if request.databases:
+            names = {spec.name for spec in specs if spec.component is Component.DATABASES}
+            for name in request.databases:
+                if name not in names:
+                    raise UnknownSource(name, sorted(names))
+            specs = [
+                spec
+                for spec in specs
+                if spec.component is not Component.DATABASES or spec.name in request.databases
+            ]
+        if not specs:
+            raise UsageError(
+                f"nothing is configured that a backup of type {request.backup_type} takes",
+                hint="Add [[databases]] or [[config]] to the settings, or choose another type.",
+            )
+        return specs
+
+    async def _known(self, spec: SourceSpec) -> Known | None:
+        """Return the source as the newest backup that has it knows it."""
+        for backup in (await self.catalog.backups())[:_LOOK_BACK]:
+            manifest = await self.catalog.manifest(backup)
+            record = manifest.source(spec.name, spec.component) if manifest else None
+            if record and record.outcome != "failed" and record.kind == spec.kind:
+                return Known(record, await self.catalog.tree(backup, record.tree))
+        return None
+
+    async def _read_back(
+        self, archiver: Archiver, record: SourceRecord, verifier: Verifier
+    ) -> SourceRecord:
+        """Read back what was stored of a source; a copy that differs is a failed source."""
+        if record.outcome != "stored":
+            return record
+        found = await verifier.verify(record, archiver.archive.trees[record.tree], Level.RESTORE)
+        wrong = [finding for finding in found if finding.code in _OURS]
+        if wrong:
+            logger.error("read-back failed: source=%s finding=%s", record.name, wrong[0].message)
+            return replace(
+                record,
+                outcome="failed",
+                tree="",
+                evidence=None,
+                failure=Failure(
+                    "read-back",
+                    f"what was stored is not what was read: {wrong[0].message}",
+                    "Run `mcp-backup check --level data`; the disk or memory may be failing.",
+                ),
+            )
+        return replace(record, verified=True, findings=tuple(found))
+
+    async def _commit(
+        self,
+        archiver: Archiver,
+        request: CreateRequest,
+        records: Sequence[SourceRecord],
+        started: datetime,
+    ) -> Backup:
+        """Name the backup and commit it; two at once on one machine never share a name."""
+        lock = FileLock(self.state / "commit.lock", thread_local=False)
+        await to_thread.run_sync(lock.acquire)
+        try:
+            taken = [backup.backup_id for backup in await self.catalog.backups()]
+            failed = any(record.outcome == "failed" for record in records)
+            manifest = Manifest(
+                backup_id=next_backup_id(started, taken),
+                backup_type=request.backup_type,
+                status="partial" if failed else "completed",
+                note=request.note,
+                started=started.isoformat(),
+                program=f"mcp-backup {__version__}",
+                sources=tuple(records),
+            )
+            snapshot = new_snapshot(manifest, started, self._place.hostname, self._place.username)
+            identity = await archiver.commit(manifest, snapshot)
+        finally:
+            lock.release()
+        logger.info("snapshot added: backup=%s snapshot=%s", manifest.backup_id, identity.hex()[:8])
+        return await self.catalog.find(identity.hex())
+
+    def _scratch(self) -> Path:
+        self.settings.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.settings.scratch
+
+
+def _refuse_if_all_failed(records: Sequence[SourceRecord]) -> None:
+    """Raise when there is nothing to store; one failure among one is told as itself."""
+    failures = [record.failure for record in records if record.failure]
+    if len(failures) < len(records):
+        return
+    told = "; ".join(failure.message for failure in failures)
+    raise NothingBackedUp(
+        f"nothing was backed up: {told}",
+        hint=" ".join(dict.fromkeys(failure.hint for failure in failures)),
+    )
+
+
+def _read_bytes(records: Sequence[SourceRecord]) -> int:
+    return sum(file.size for r in records if r.evidence for file in r.evidence.files)
+
+
+def _outcome(record: SourceRecord) -> SourceOutcome:
+    evidence = record.evidence
+    return SourceOutcome(
+        name=record.name,
+        component=record.component,
+        kind=record.kind,
+        outcome=record.outcome,
+        files=len(evidence.files) if evidence else 0,
+        read_bytes=record.read,
+        added_bytes=record.added,
+        duration_seconds=record.duration_seconds,
+        failure=record.failure,
+        notes=evidence.notes if evidence else (),
+    )
+
+
+def _verification(
+    request: CreateRequest, findings: Sequence[SourceFinding]
+) -> Literal["passed", "findings", "skipped"]:
+    if not request.verify:
+        return "skipped"
+    return "findings" if findings else "passed"

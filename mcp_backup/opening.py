@@ -1,0 +1,101 @@
+"""The composition root: from settings to an open engine, or to a new repository.
+
+The only place that puts clock, host, environment and store together.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from anyio import to_thread
+
+from mcp_backup.durable import create_durably
+from mcp_backup.engine import Engine
+from mcp_backup.errors import RepositoryExists, SettingsInvalid
+from mcp_backup.place import Place
+from mcp_backup.repository.repository import create_repository, open_repository
+from mcp_backup.settings import Settings, repository_password
+from mcp_backup.store.location import create_store, open_store
+from mcp_backup.verbs import InitReport
+
+_PASSWORD_BYTES = 32  # random, so the key file needs no costly work factor
+
+
+@asynccontextmanager
+async def opened(settings: Settings, place: Place | None = None) -> AsyncIterator[Engine]:
+    """Open the repository that the settings name and provide its engine.
+
+    A restore that a crash interrupted is finished or rolled back first.
+
+    Raises:
+        RepositoryMissing, WrongPassword, UnsupportedFormat, IntegrityError: see
+            `open_repository`.
+        SettingsInvalid: the settings name no usable password.
+    """
+    here = place or Place.here()
+    password = repository_password(settings, here.environ).get_secret_value()
+    repository = await open_repository(
+        open_store(settings.repository.location),
+        password,
+        now=here.now,
+        hostname=here.hostname,
+        username=here.username,
+    )
+    engine = Engine(settings, repository, here)
+    await engine.recover()
+    yield engine
+
+
+async def initialise(settings: Settings, place: Place | None = None) -> InitReport:
+    """Make the repository, and the password file if it is named and missing.
+
+    An existing repository that the password opens is left as it is, and reported as found.
+
+    Raises:
+        WrongPassword: there is a repository, and it has another password.
+        SettingsInvalid: no password file is named and no other password given.
+    """
+    here = place or Place.here()
+    generated = await to_thread.run_sync(_make_password_file, settings, here)
+    password = repository_password(settings, here.environ).get_secret_value()
+    store = await create_store(settings.repository.location)
+    created = True
+    try:
+        repository = await create_repository(
+            store,
+            password,
+            random=here.random,
+            now=here.now,
+            hostname=here.hostname,
+            username=here.username,
+            generated_password=generated,
+        )
+    except RepositoryExists:
+        created = False
+        repository = await open_repository(
+            store, password, now=here.now, hostname=here.hostname, username=here.username
+        )
+    return InitReport(
+        location=store.location,
+        repository_id=repository.config.id,
+        created=created,
+        password_file=str(settings.repository.password_file or ""),
+    )
+
+
+def _make_password_file(settings: Settings, place: Place) -> bool:
+    """Write a random password where the settings want one; tell whether it was us."""
+    file: Path | None = settings.repository.password_file
+    if file is None or file.exists() or place.environ.get("MCP_BACKUP_PASSWORD"):
+        return False
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_durably(file, password.encode() + b"\n", mode=0o600)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"repository.password_file: {file} cannot be written: {error.strerror}",
+            hint="Name another place for it, or make the directory writable. Nothing was made.",
+        ) from error
+    return True
