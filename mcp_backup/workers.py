@@ -79,7 +79,7 @@ class Worker:
         """The child's process id."""
         return self._process.pid
 
-    async def send(self, kind: str, payload: bytes = b"", **fields: Any) -> None:
+    async def send(self, kind: str, payload: bytes = b"", /, **fields: Any) -> None:
         """Send one frame.
 
         Raises:
@@ -186,7 +186,7 @@ class Channel:
         self._connection = connection
         self._file = connection.makefile("rb", buffering=1 << 16)
 
-    def send(self, kind: str, payload: bytes = b"", **fields: Any) -> None:
+    def send(self, kind: str, payload: bytes = b"", /, **fields: Any) -> None:
         """Send one frame, given in parts."""
         self.reply(Frame(kind, fields, payload))
 
