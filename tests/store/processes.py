@@ -73,6 +73,12 @@ async def race_without_links(store: LocalStore, who: str, names: str) -> None:
     await race(store, who, names)
 
 
+async def put_one_without_links(store: LocalStore, size: str) -> None:
+    """Put on such a filesystem."""
+    _forbid_links()
+    await put_one(store, size)
+
+
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -117,6 +123,7 @@ VERBS: dict[str, Callable[..., object]] = {
         put_one_limited,
         put_one_as_nobody,
         race_without_links,
+        put_one_without_links,
     )
 }
 

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
+import anyio
 import pytest
 
 from mcp_backup.errors import (
@@ -249,7 +251,7 @@ def test_what_the_system_answers_has_one_meaning(
 async def test_of_processes_that_create_one_name_exactly_one_succeeds(
     verb: str, store: LocalStore, tmp_path: Path
 ) -> None:
-    names = 200
+    names = 50
     with ExitStack() as stack:
         racers = {
             who: stack.enter_context(
@@ -271,6 +273,24 @@ async def test_of_processes_that_create_one_name_exactly_one_succeeds(
     for number, who in winners.items():
         assert await store.get(f"locks/{number:064x}") == who.encode() * 1000
     assert len(files_below(tmp_path)) == names  # and no temporary file is left
+
+
+async def test_without_hard_links_a_put_waits_for_the_one_before_it_and_then_yields(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    directory = os.open(tmp_path / "r", os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    with subprocess.Popen(
+        program("put_one_without_links", tmp_path / "r", 10), stdout=subprocess.PIPE, text=True
+    ) as second:
+        with anyio.fail_after(5):
+            while f"-> FLOCK  ADVISORY  WRITE {second.pid} " not in Path("/proc/locks").read_text():
+                await anyio.lowlevel.checkpoint()
+        (tmp_path / "r" / "config").write_bytes(b"first")
+        os.close(directory)
+        told, _ = second.communicate(timeout=5)
+    assert told.startswith("IntegrityError: put config: ")
+    assert (tmp_path / "r" / "config").read_bytes() == b"first"
 
 
 async def test_a_killed_writer_leaves_whole_objects_and_at_most_a_temporary_file(
