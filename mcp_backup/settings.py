@@ -157,16 +157,11 @@ def load_settings(config: Path | None, environ: Mapping[str, str], cwd: Path) ->
             "MCP_BACKUP_CONFIG.",
         )
     from_file = _from_file(file) if file else {}
-    for values, base in ((from_file, file.parent if file else cwd), (from_environment, cwd)):
-        for keys in _PATHS:
-            _anchor(values, keys, base)
-    try:
-        settings = Settings(**_merged(from_file, from_environment))
-    except ValidationError as error:
-        origin = Origin(file, from_environment)
-        raise invalid(error.errors(include_url=False), Settings, origin) from None
-    settings._file = file
-    return settings
+    for keys in _PATHS:
+        key = ".".join(keys)
+        _anchor(from_file, keys, file.parent if file else cwd, f"{file}: {key}")
+        _anchor(from_environment, keys, cwd, f"the environment: {key}")
+    return _validated(from_file, from_environment, file)
 
 
 def repository_password(settings: Settings, environ: Mapping[str, str]) -> SecretStr:
@@ -224,16 +219,16 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return _Environment(ours)()
 
 
-def _anchor(values: dict[str, Any], keys: tuple[str, ...], base: Path) -> None:
+def _anchor(values: dict[str, Any], keys: tuple[str, ...], base: Path, where: str) -> None:
     """Make the path at `keys` absolute; what is no text there is left for validation to refuse."""
     key, *rest = keys
     value = values.get(key)
     if rest:
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
-                _anchor(item, tuple(rest), base)
+                _anchor(item, tuple(rest), base, where)
     elif isinstance(value, str) and value.strip() and "://" not in value:
-        values[key] = str(base / _expanded(value, ".".join(keys)))
+        values[key] = str(base / _expanded(value, where))
 
 
 def _expanded(path: str, where: str) -> Path:
@@ -243,6 +238,18 @@ def _expanded(path: str, where: str) -> Path:
         raise SettingsInvalid(
             f"{where}: {path!r:.120}: {error}", hint="Write the path in full."
         ) from None
+
+
+def _validated(
+    from_file: Mapping[str, Any], from_environment: Mapping[str, Any], file: Path | None
+) -> Settings:
+    try:
+        settings = Settings(**_merged(from_file, from_environment))
+    except ValidationError as error:
+        origin = Origin(file, from_environment)
+        raise invalid(error.errors(include_url=False), Settings, origin) from None
+    settings._file = file
+    return settings
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,12 +142,11 @@ def _label(location: Sequence[str | int]) -> str:
 
 def _nearest(location: Sequence[str | int], model: type[BaseModel]) -> str:
     *table, key = (step for step in location if isinstance(step, str))
-    known = list(_paths(model))
-    wanted = ".".join([*table, key])
-    siblings = [path for path in known if path.split(".")[:-1] == table]
-    leaves = {path.split(".")[-1]: path for path in reversed(known)}
-    close = get_close_matches(wanted, siblings, n=1) or [
-        leaves[leaf] for leaf in get_close_matches(key, leaves, n=1)
+    known = [path.split(".") for path in _paths(model)]
+    siblings = [path[-1] for path in known if path[:-1] == table]
+    anywhere = {path[-1]: ".".join(path) for path in reversed(known)}
+    close = [".".join([*table, leaf]) for leaf in _close(key, siblings)] or [
+        anywhere[leaf] for leaf in _close(key, anywhere)
     ]
     if "password" in key:
         return (
@@ -156,8 +155,12 @@ def _nearest(location: Sequence[str | int], model: type[BaseModel]) -> str:
         )
     if close:
         return f"Did you mean `{close[0]}` by `{_label(location)}`?"
-    names = ", ".join(path.split(".")[-1] for path in siblings)
+    names = ", ".join(siblings)
     return f"Valid in place of `{_label(location)}`: {names}." if names else ""
+
+
+def _close(key: str, known: Iterable[str]) -> list[str]:
+    return get_close_matches(key, list(known), n=1, cutoff=0.7)
 
 
 def _paths(model: type[BaseModel]) -> Iterator[str]:
