@@ -94,6 +94,10 @@ class Engine:
         """How a restore over live data is confirmed, by the settings."""
         return self.settings.restore.confirmation
 
+    def now(self) -> datetime:
+        """Return the time, as this engine's surroundings tell it."""
+        return self._place.now()
+
     async def create(self, request: CreateRequest, listener: Listener = nobody) -> BackupReport:
         """Back up now. A cancel or crash leaves no snapshot, or the whole one.
 
@@ -104,7 +108,7 @@ class Engine:
         """
         specs = self._chosen(request)
         started, began = self._place.now(), monotonic()
-        with TemporaryDirectory(prefix="mcp-backup-", dir=self._scratch()) as scratch:
+        with TemporaryDirectory(prefix="mcp-backup-", dir=self.scratch()) as scratch:
             async with (
                 locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
                 sealing_pool(self.repository.key) as pool,
@@ -176,7 +180,7 @@ class Engine:
                 )
             records = [record for record in manifest.sources if record.outcome != "failed"]
             findings: list[SourceFinding] = []
-            with TemporaryDirectory(prefix="mcp-backup-", dir=self._scratch()) as scratch:
+            with TemporaryDirectory(prefix="mcp-backup-", dir=self.scratch()) as scratch:
                 async with sealing_pool(self.repository.key) as pool:
                     verifier = Verifier(self.repository, pool, Path(scratch) / "verify", listener)
                     for record in records:
@@ -345,7 +349,8 @@ class Engine:
         logger.info("snapshot added: backup=%s snapshot=%s", manifest.backup_id, identity.hex()[:8])
         return await self.catalog.find(identity.hex())
 
-    def _scratch(self) -> Path:
+    def scratch(self) -> Path:
+        """Return the directory for temporary copies, made if it was missing."""
         self.settings.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.settings.scratch
 

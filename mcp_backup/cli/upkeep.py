@@ -10,7 +10,9 @@ import typer
 from mcp_backup import terminal_reports
 from mcp_backup.cli.backups import FINDINGS, BackupId, BackupIdFlag
 from mcp_backup.cli.session import Session, session
+from mcp_backup.doctor import diagnose
 from mcp_backup.errors import BackupError
+from mcp_backup.export import export_backup
 from mcp_backup.verbs import Diagnosis, Level
 
 
@@ -56,7 +58,9 @@ def export(  # noqa: PLR0913 - one parameter per flag
     this = session(context)
     path = this.surroundings.cwd / out.expanduser()
     report = this.run(
-        lambda engine, listener: engine.export(backup_id or backup, source, format, path, listener),
+        lambda engine, listener: export_backup(
+            engine, backup_id or backup, source, path, listener, wanted=format
+        ),
         unfinished=f"{path} was not written.",
     )
     this.terminal.result(report, terminal_reports.exported(report))
@@ -75,6 +79,6 @@ def doctor(context: typer.Context) -> int:
 def _examined(this: Session) -> Sequence[Diagnosis]:
     """Ask the engine; what keeps it from opening is a diagnosis too."""
     try:
-        return this.run(lambda engine, _: engine.doctor(), unfinished="Nothing was changed.")
+        return this.run(lambda engine, _: diagnose(engine), unfinished="Nothing was changed.")
     except BackupError as error:
         return [Diagnosis("problem", error.code, str(error), error.hint)]
