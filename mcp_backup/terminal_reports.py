@@ -99,8 +99,11 @@ def verified(report: VerifyReport) -> list[str]:
 def planned(plan: RestorePlan) -> list[str]:
     """Word a plan: what would happen to what, who has it open, and what would be lost."""
     where = "over the live data" if plan.target == "original" else f"into {plan.scratch}"
+    what = f"restore {plan.backup_id} {where}"
+    if plan.undoes:
+        what = f"put live data back as it was before restore {plan.undoes}"
     lines = [
-        f"plan {plan.plan_id}: restore {plan.backup_id} {where}; good until {moment(plan.expires)}",
+        f"plan {plan.plan_id}: {what}; good until {moment(plan.expires)}",
         "",
         *table(("SOURCE", "ACTION", "NOW", "BACKUP", "PATH"), *map(_target, plan.targets)),
     ]

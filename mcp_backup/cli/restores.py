@@ -67,7 +67,7 @@ def restore(  # noqa: PLR0913 - one parameter per flag
     if dry_run:
         _show(this, plan)
         return 0
-    if not (plan.approved or plan.approval == "none"):
+    if plan.target == "original" and not (plan_id and plan.approved):
         _agree(this, plan, yes=yes)
         _approve(this, plan)
     report = this.run(
@@ -89,10 +89,14 @@ def approve(
     if not seen.approved:
         _agree(this, seen, yes=yes)
         seen = _approve(this, seen)
+    if seen.undoes:
+        agent, person = f"undo_restore with restore_id={seen.undoes}", f"undo {seen.undoes}"
+    else:
+        agent = f"restore_backup with plan_id={seen.plan_id}"
+        person = f"restore --plan-id {seen.plan_id}"
     lines = [
-        f"plan {seen.plan_id} is approved; it waits until {moment(seen.expires)}",
-        f"now: restore_backup with plan_id={seen.plan_id}, "
-        f"or mcp-backup restore --plan-id {seen.plan_id}",
+        f"plan {seen.plan_id} is approved until {moment(seen.expires)}",
+        f"next: the agent calls {agent}; or mcp-backup {person}",
     ]
     this.terminal.result(RestoreReply.planned(seen), lines)
     return 0
@@ -116,10 +120,11 @@ def undo(
     if not wanted:
         this.terminal.result(UndoPoints(tuple(points)), terminal_reports.undo_points(points))
         return 0
-    if not yes:
-        _agree_to_undo(this, wanted, [point for point in points if point.restore_id == wanted])
+    agreed = yes or _agreed_to_undo(
+        this, wanted, [point for point in points if point.restore_id == wanted]
+    )
     report = this.run(
-        lambda engine, listener: engine.undo(wanted, listener, consent=True),
+        lambda engine, listener: engine.undo(wanted, listener, consent=agreed),
         unfinished=_NEVER_SPLIT,
     )
     this.terminal.result(UndoReply.of(report), terminal_reports.undone(report))
@@ -166,17 +171,19 @@ def _approve(this: Session, plan: RestorePlan) -> RestorePlan:
     return this.run(lambda engine, _: engine.approve(plan.plan_id, by), unfinished=_UNTOUCHED)
 
 
-def _agree_to_undo(this: Session, restore_id: str, points: Sequence[UndoPoint]) -> None:
+def _agreed_to_undo(this: Session, restore_id: str, points: Sequence[UndoPoint]) -> bool:
+    """Ask the person, if there is one and something to undo; else what was approved counts.
+
+    Raises:
+        RestoreDeclined: they were asked, and did not say yes.
+    """
+    if not points or not this.terminal.has_person:
+        return False
     sources = ", ".join(name for point in points for name in point.sources)
-    if this.terminal.has_person:
-        this.terminal.note(f"This takes back restore {restore_id} of: {sources or 'unknown'}.")
-        if _ask(this, "What was written since is lost. Type 'undo' to go on:") == "undo":
-            return
+    this.terminal.note(f"This takes back restore {restore_id} of: {sources}.")
+    if _ask(this, "What was written since is lost. Type 'undo' to go on:") != "undo":
         raise RestoreDeclined(f"the undo of {restore_id}")
-    raise UsageError(
-        f"nobody is there to agree to the undo of {restore_id}",
-        hint=f"Repeat it with --yes, or in a terminal. {_UNTOUCHED}",
-    )
+    return True
 
 
 def _ask(this: Session, question: str) -> str:

@@ -1,0 +1,328 @@
+"""The terminal, as people and scripts use it: a process, its two streams and its exit code."""
+
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_backup.cli.app import VERBS
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def answer(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name in ("notes", "tasks"):
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as database, database:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("CREATE TABLE rows (text)")
+            database.execute("INSERT INTO rows VALUES ('one')")
+    (tmp_path / ".env").write_text("TOKEN=secret\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(project: Path) -> Run:
+    def run(*arguments: str) -> Ran:
+        done = subprocess.run(
+            command(*arguments),
+            cwd=project,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def begun(run: Run) -> Run:
+    assert run("init", "--yes").code == 0
+    return run
+
+
+@pytest.fixture
+def backed_up(begun: Run) -> Run:
+    assert begun("create").code == 0
+    return begun
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mcp_backup", *arguments]
+
+
+def texts(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return [text for (text,) in database.execute("SELECT text FROM rows")]
+
+
+def wreck(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM rows")
+
+
+def typed(project: Path, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run at a terminal, where a person answers the question once it is asked."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command(*arguments), cwd=project, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    seen = b""
+    answered = False
+    while True:
+        try:
+            read = os.read(ours, 65536)
+        except OSError:  # how Linux ends a terminal
+            break
+        if not read:
+            break
+        seen += read
+        if (not answered and b" to stop:" in seen) or (b" to go on:" in seen and not answered):
+            os.write(ours, answer.encode())
+            answered = True
+    os.close(ours)
+    return process.wait(timeout=30), seen.decode()
+
+
+def test_every_verb_explains_itself(run: Run) -> None:
+    for verb in VERBS:
+        ran = run(verb, "--help")
+        assert (ran.code, ran.err) == (0, "")
+        assert f"mcp-backup {verb}" in ran.out
+
+
+@pytest.mark.parametrize("verb", ["list", "create", "verify", "--help", "--version"])
+def test_starting_quickly_means_not_importing_what_serves(verb: str, project: Path) -> None:
+    program = (
+        "import sys; from mcp_backup.cli.app import run; run([sys.argv[1]]); "
+        "sys.exit(any(name.split('.')[0] in ('mcp', 'starlette') for name in sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, verb], cwd=project, capture_output=True, check=False
+    )
+    assert ran.returncode == 0
+
+
+def test_what_cannot_be_meant_is_a_usage_error_with_the_next_step(run: Run) -> None:
+    for arguments, told in (
+        (["creat"], "Did you mean 'create'?"),
+        (["create", "--bakup-type", "full"], "--bakup-type"),
+        (["create", "--backup-type", "everything"], "everything"),
+        (["list", "--since", "yesterday"], "is not a day or a time"),
+        (["restore", "--components", "everything"], "none of databases, config"),
+    ):
+        ran = run(*arguments)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("error [usage]: ")
+        assert told in ran.err
+        assert "\n  next: " in ran.err
+
+
+def test_without_settings_every_verb_says_how_to_begin(run: Run) -> None:
+    for verb in ("create", "list", "verify", "restore", "undo", "check", "serve", "call"):
+        ran = run(verb)
+        assert (ran.code, ran.out) == (2, ""), verb
+        assert ran.err.startswith("error [settings-invalid]: no settings")
+        assert "Run `mcp-backup init`" in ran.err
+
+
+def test_init_asks_nothing_and_protects_what_is_near(run: Run, project: Path) -> None:
+    ran = run("init", "--yes", "--json")
+    assert ran.code == 0
+    assert ran.answer["databases"] == ["notes", "tasks"]
+    assert ran.answer["repository_created"]
+    key = project / "backups.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert len(key.read_text().strip()) >= 43
+    assert "TOKEN" not in (project / "mcp-backup.toml").read_text()
+
+
+def test_init_never_overwrites_settings(begun: Run, project: Path) -> None:
+    before = (project / "mcp-backup.toml").read_bytes()
+    ran = begun("init", "--yes")
+    assert ran.code == 2
+    assert "exists already" in ran.err
+    assert (project / "mcp-backup.toml").read_bytes() == before
+
+
+def test_an_init_that_fails_leaves_no_settings_behind(run: Run, project: Path) -> None:
+    (project / "backups").write_text("a file where the repository is to be")
+    assert run("init", "--yes").code != 0
+    assert not (project / "mcp-backup.toml").exists()
+
+
+def test_a_backup_can_be_made_listed_verified_and_checked(begun: Run) -> None:
+    made = begun("create", "--backup_type", "full", "--note", "hello", "--json")
+    assert (made.code, made.err) == (0, "")
+    assert made.answer["status"] == "completed"
+    assert made.answer["verification"] == "passed"
+    listed = begun("list", "--json").answer
+    assert [each["backup_id"] for each in listed["backups"]] == [made.answer["backup_id"]]
+    assert begun("verify", made.answer["backup_id"], "--level", "restore").code == 0
+    assert begun("check", "--level", "data").code == 0
+    assert begun("doctor").code == 0
+
+
+def test_nothing_but_the_result_is_on_stdout(backed_up: Run) -> None:
+    ran = backed_up("list")
+    assert ran.out.startswith("BACKUP ")
+    assert ran.out.count("\n") == 2
+    assert ran.err == ""
+
+
+def test_a_switch_may_be_followed_by_a_word(begun: Run) -> None:
+    assert begun("create", "--verify", "false", "--json").answer["verification"] == "skipped"
+
+
+def test_a_source_that_fails_makes_the_backup_partial_and_the_exit_code_3(
+    begun: Run, project: Path
+) -> None:
+    (project / "tasks.db").unlink()
+    ran = begun("create", "--json")
+    assert ran.code == 3
+    assert ran.answer["status"] == "partial"
+    plain = begun("create")
+    assert plain.code == 3
+    assert "tasks: [source-missing]" in plain.out
+
+
+def test_damage_in_the_repository_is_found_with_exit_code_3(backed_up: Run, project: Path) -> None:
+    pack = max((project / "backups/data").rglob("*"), key=lambda path: path.stat().st_size)
+    pack = (
+        pack
+        if pack.is_file()
+        else next(path for path in (project / "backups/data").rglob("*") if path.is_file())
+    )
+    pack.chmod(0o600)
+    data = bytearray(pack.read_bytes())
+    data[20] ^= 1
+    pack.write_bytes(data)
+    assert backed_up("check", "--level", "data").code == 3
+
+
+def test_a_repository_that_is_gone_is_exit_code_4_and_an_error_in_json(
+    begun: Run, project: Path
+) -> None:
+    (project / "backups").rename(project / "elsewhere")
+    ran = begun("list", "--json")
+    assert (ran.code, ran.out) == (4, "")
+    assert json.loads(ran.err)["error"]["code"] == "repository-missing"
+    assert begun("doctor").code == 3
+
+
+def test_a_restore_without_a_person_prints_the_plan_and_touches_nothing(
+    backed_up: Run, project: Path
+) -> None:
+    wreck(project / "notes.db")
+    ran = backed_up("restore", "--databases", "notes")
+    assert ran.code == 5
+    assert str(project / "notes.db") in ran.out
+    assert "mcp-backup approve " in ran.err
+    assert texts(project / "notes.db") == []
+
+
+def test_a_plan_approved_elsewhere_is_carried_out_and_undone(backed_up: Run, project: Path) -> None:
+    wreck(project / "notes.db")
+    plan = backed_up("restore", "--databases", "notes", "--dry-run", "--json").answer["plan_id"]
+    assert backed_up("approve", plan, "--yes").code == 0
+    done = backed_up("restore", "--plan-id", plan, "--json")
+    assert done.code == 0
+    assert texts(project / "notes.db") == ["one"]
+    assert done.answer["undo_id"] in backed_up("undo").out
+    assert backed_up("undo", done.answer["undo_id"]).code == 5
+    assert texts(project / "notes.db") == ["one"]
+    assert backed_up("undo", done.answer["undo_id"], "--yes").code == 0
+    assert texts(project / "notes.db") == []
+
+
+def test_a_person_who_types_the_sources_name_has_it_restored(backed_up: Run, project: Path) -> None:
+    wreck(project / "notes.db")
+    code, seen = typed(project, "no\n", "restore", "--databases", "notes")
+    assert code == 5
+    assert "restore-declined" in seen
+    assert texts(project / "notes.db") == []
+    code, seen = typed(project, "notes\n", "restore", "--databases", "notes")
+    assert code == 0, seen
+    assert texts(project / "notes.db") == ["one"]
+
+
+def test_a_restore_to_scratch_needs_nobody(backed_up: Run, project: Path) -> None:
+    done = backed_up("restore", "--target", "scratch", "--databases", "notes", "--json")
+    assert done.code == 0
+    (target,) = done.answer["targets"]
+    path = Path(target["path"])
+    assert texts(path / "notes.db" if path.is_dir() else path) == ["one"]
+
+
+def test_an_export_is_written_where_it_was_asked_for(backed_up: Run, project: Path) -> None:
+    assert backed_up("export", "--out", "all.tar.zst").code == 0
+    assert (project / "all.tar.zst").read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
+    ran = backed_up("export", "--out", "n.sql", "--format", "sql", "--source", "notes")
+    assert ran.code == 0
+    assert "'one'" in (project / "n.sql").read_text()
+
+
+def test_a_tool_is_called_as_an_agent_would(begun: Run) -> None:
+    ran = begun("call", "create_backup", "--backup_type", "config", "--verify", "true", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.answer["backup_type"] == "config"
+    assert ran.answer["backup_id"] in begun("call", "list-backups", "--limit", "1").out
+    refused = begun("call", "verify_backup", "--backup_id", "backup_20200101_000000")
+    assert refused.code == 2
+    assert refused.err.startswith("error [unknown-backup]: ")
+    assert begun("call", "delete_backup").code == 2
+    assert begun("call", "list_backups", "--limits", "1").code == 2
+    assert "--backup_type" in begun("call").out
+
+
+def test_a_server_that_is_not_there_is_unreachable(run: Run) -> None:
+    ran = run("call", "list_backups", "--url", "http://127.0.0.1:9/mcp")
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith("error [server-unreachable]: ")
+
+
+def test_ctrl_c_says_what_is_still_true_and_leaves_no_backup(begun: Run, project: Path) -> None:
+    with closing(sqlite3.connect(project / "notes.db")) as database, database:
+        texts = ((os.urandom(500).hex(),) for _ in range(60_000))
+        database.executemany("INSERT INTO rows VALUES (?)", texts)
+    process = subprocess.Popen(
+        command("create"), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    packs = project / "backups/data"
+    patience = time.monotonic() + 30
+    while not any(path.is_file() for path in packs.rglob("*")) and process.poll() is None:
+        assert time.monotonic() < patience
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "error [interrupted]" in err
+    assert "No backup was added" in err
+    assert begun("list", "--json").answer["total"] == 0
+    assert begun("check", "--level", "data").code == 0
