@@ -112,7 +112,8 @@ class _Holder:
         self._repository = repository
         self._times = times
         self._exclusive = exclusive
-        self._written: list[LockId] = []  # lock files of ours that may be there; the last is it
+        self._current: LockId | None = None  # the lock file that is there for sure
+        self._written: list[LockId] = []  # those of ours that may be there
         self._time = repository.now()
         self._lost: str = ""
 
@@ -159,7 +160,8 @@ class _Holder:
 
     async def _refresh(self) -> None:
         """Replace our lock by a fresh one, if it is still there: else others went ahead."""
-        old = self._written[-1]
+        old = self._current
+        assert old is not None
         await self._repository.store.size(object_name("locks", old))
         await self._write()
         await self._repository.store.size(object_name("locks", old))
@@ -199,7 +201,7 @@ class _Holder:
         self._written.append(LockId(identity))  # before it is there: a cancel may come in between
         _ours.add(LockId(identity))
         await self._repository.store.put(object_name("locks", identity), sealed)
-        self._time = moment
+        self._current, self._time = LockId(identity), moment
 
     async def _delete(self, identity: LockId) -> None:
         await self._repository.store.delete(object_name("locks", identity))
@@ -222,11 +224,13 @@ class _Holder:
             if not size or identity in self._written:
                 continue  # restic, too, takes an empty one for nothing
             try:
-                with about(name, _UNREADABLE):
-                    document = await self._repository.load_unpacked("locks", identity)
+                document = await self._repository.load_unpacked("locks", identity)
+                with about(name):
                     found[identity] = decode_lock(document)
             except ObjectMissing:
                 continue  # released since it was listed
+            except IntegrityError as error:
+                raise IntegrityError(str(error), hint=_UNREADABLE) from error
         return found
 
     async def _clear_stale(self) -> None:

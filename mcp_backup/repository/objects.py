@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from mcp_backup.errors import IntegrityError
+from mcp_backup.errors import IntegrityError, UnsupportedFormat
 from mcp_backup.format.ids import PackId
 
 Directory = Literal["index", "keys", "locks", "snapshots"]
@@ -33,11 +33,11 @@ def identity_in(name: str) -> bytes:
 
 @contextmanager
 def about(name: str, hint: str = DAMAGED) -> Iterator[None]:
-    """Make every IntegrityError in the block begin with the object's name."""
+    """Make every error about bytes that the block raises begin with the object's name."""
     try:
         yield
-    except IntegrityError as error:
+    except (IntegrityError, UnsupportedFormat) as error:
         message = str(error)
         if name in message:
             raise
-        raise IntegrityError(f"{name}: {message}", hint=error.hint or hint) from error
+        raise type(error)(f"{name}: {message}", hint=error.hint or hint) from error
