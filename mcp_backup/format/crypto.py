@@ -24,6 +24,7 @@ TAG_SIZE = 16
 OVERHEAD = IV_SIZE + TAG_SIZE
 
 _NO_IV = bytes(IV_SIZE)
+_SCRATCH = 64 << 10  # bytes, grows: what most chunks fit
 
 Buffer = bytes | bytearray | memoryview
 
@@ -55,7 +56,7 @@ class Sealer:
         self._ctr = Cipher(AES(key.encrypt), CTR(_NO_IV)).encryptor()  # decrypts as well
         # One block per nonce, never data: ECB is what the format calls AES itself.
         self._aes = Cipher(AES(key.mac_k), ECB()).encryptor()  # noqa: S305
-        self._scratch = memoryview(bytearray(1 << 20))
+        self._scratch = memoryview(bytearray(_SCRATCH))
 
     def seal(self, plaintext: Buffer, *, iv: bytes | None = None) -> bytes:
         """Return `plaintext` sealed under `iv`, or under a random one."""

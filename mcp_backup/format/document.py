@@ -7,6 +7,7 @@ IntegrityError that names the document and the member. JSON's `null` counts as a
 import json
 from base64 import b64decode
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, NoReturn
 
 from mcp_backup.errors import IntegrityError
@@ -108,9 +109,14 @@ def parse(data: bytes, what: str) -> Any:
         IntegrityError: not UTF-8, not JSON, or nested beyond reason.
     """
     try:
-        return json.loads(data.decode(), parse_constant=_refuse)
+        return json.loads(data.decode(), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{what}: not JSON: {error}") from error
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -64,6 +64,8 @@ def _decode_entries(blobs: Any) -> Iterable[PackEntry]:
     """Parse the blobs of one pack, column by column: there are a million of them in 16 GB."""
     if blobs is None or blobs == []:
         return ()
+    if not isinstance(blobs, list):
+        raise IntegrityError("index: a pack's blobs are not a list")
     try:
         ids = identities([blob["id"] for blob in blobs], "index: a pack's blobs")
         kinds = [_KINDS[blob["type"]] for blob in blobs]

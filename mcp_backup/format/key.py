@@ -20,7 +20,7 @@ from mcp_backup.format.times import format_datetime
 
 _SALT_SIZE = 64
 _KEY_SIZE = 64
-_MAX_MEMORY = 1 << 30  # bytes scrypt may take: 32 times what restic asks for
+_MAX_MEMORY = 256 << 20  # bytes scrypt may take: eight times what restic asks for
 _MAX_WORK = 1 << 26  # N·r·p, some 20 s: restic settles for half a second
 
 
@@ -129,7 +129,8 @@ def _work(document: Document) -> ScryptWork:
     n, r, p = document.integer("N"), document.integer("r"), document.integer("p")
     if n < 2 or n & (n - 1) or r < 1 or p < 1:
         raise IntegrityError(f"key file: scrypt cannot work with N={n} r={r} p={p}")
-    if 128 * n * r > _MAX_MEMORY or n * r * p > _MAX_WORK:
+    too_much = 128 * n * r > _MAX_MEMORY or n * r * p > _MAX_WORK
+    if too_much or n >= 1 << 16 * min(r, 4):  # the second is a limit of the algorithm
         raise UnsupportedFormat(
             f"key file: scrypt with N={n} r={r} p={p} is more work than this program does",
             hint="Add a key with ordinary settings by `restic key add`. Nothing was changed.",
