@@ -1,0 +1,254 @@
+"""The architecture, as tests: who may import whom, which room has which colour, how big things are.
+
+    doors        cli  server  ecosystem  discovery  terminal…
+    the verbs    engine  catalog  export  opening  place  doctor
+    directions   backup │ restore                       strangers to each other
+    things       sources │ repository
+    bytes        format (pure) │ store (I/O)
+    leaves       errors  durable  progress  tasks  arena  workers  manifest  verbs  settings…
+
+A new module at the top of the package belongs in one of the sets below; a new room needs a reason.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "mcp_backup"
+FILE_LINES = 400
+FUNCTION_LINES = 50  # without its docstring
+
+SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
+SETTINGS = {"settings", "settings_sections", "settings_wording", "password"}
+VERBS = {"engine", "catalog", "export", "opening", "place", "doctor"}
+TERMINAL = {"cli", "terminal", "terminal_progress", "terminal_reports", "discovery"}
+LEAVES = {"errors", "durable", "progress", "tasks", "arena", "workers", "manifest", "verbs"}
+ROOMS = {"format", "store", "repository", "sources", "backup", "restore"}
+BELOW = LEAVES | ROOMS | SETTINGS
+DOORS = {"errors", "progress", "verbs"}
+PRINTING = DOORS | {"terminal"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "durable": set(),
+    "progress": set(),
+    "tasks": {"errors"},
+    "arena": set(),
+    "workers": {"arena", "errors"},
+    "manifest": {"errors"} | SOURCE,
+    "verbs": {"errors", "manifest"} | SOURCE,
+    **dict.fromkeys(SETTINGS, SETTINGS | {"errors"} | SOURCE),
+    "format": {"errors"},
+    "store": {"errors", "durable"},
+    "repository": {"errors", "format", "store", "progress", "tasks", "arena", "workers", "verbs"},
+    "sources": {"errors", "durable", "arena", "workers"},
+    "backup": (LEAVES - {"durable"}) | {"format", "repository", "sources"},
+    "restore": LEAVES | {"format", "repository", "sources"},
+    **dict.fromkeys(VERBS, BELOW | VERBS),
+    **dict.fromkeys(TERMINAL, PRINTING),
+    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | {"server"},
+    "server": DOORS | SOURCE | SETTINGS | VERBS,
+    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS,
+    "__main__": {"cli"},
+    "__init__": {"ecosystem"},
+}
+
+ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it knows the library
+    "apsw": {"sources"},
+    "sqlite3": {"sources"},
+    "cryptography": {"format"},
+    "backports": {"format"},
+    "compression": {"format"},
+    "platformdirs": SETTINGS,
+    "pydantic_settings": SETTINGS,
+    "pydantic": SETTINGS | TERMINAL | {"server", "ecosystem"} | VERBS,
+    "mcp": {"server", "cli"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
+    "typer": {"cli"},
+    "rich": TERMINAL,
+}
+IMPURE = {  # what reaches outside the process, or waits, or differs from run to run
+    "anyio",
+    "asyncio",
+    "io",
+    "mmap",
+    "multiprocessing",
+    "pathlib",
+    "random",
+    "secrets",
+    "shutil",
+    "socket",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+}
+OUTSIDE = re.compile(r"os\.(?!urandom$)")
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "manager", "base", "core", "misc"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield every module imported, by whatever statement, with its line."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:  # `from mcp_backup import engine` imports a module too
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+def where(path: Path, line: int) -> str:
+    return f"{path.relative_to(PACKAGE.parent)}:{line}"
+
+
+def modules_of(*rooms: str) -> list[Path]:
+    return [path for path in MODULES if room_of(path) in rooms]
+
+
+def functions_of(path: Path) -> Iterator[Function]:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_every_module_belongs_to_a_room() -> None:
+    assert {room_of(path) for path in MODULES} - set(MAY_IMPORT) == set()
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
+    allowed = MAY_IMPORT[room] | {room, "__version__"}
+    wrong = [
+        f"{where(path, line)} imports {name}"
+        for path in modules_of(room)
+        for name, line in imports_of(path)
+        if name.startswith("mcp_backup.")
+        and not any(f"{name}.".startswith(f"mcp_backup.{target}.") for target in allowed)
+    ]
+    assert wrong == []
+
+
+def test_each_library_is_known_only_at_its_seam() -> None:
+    wrong = [
+        f"{where(path, line)} imports {name}"
+        for path in MODULES
+        for name, line in imports_of(path)
+        if room_of(path) not in ONLY_IN.get(name.split(".")[0], {room_of(path)})
+    ]
+    assert wrong == []
+
+
+def test_the_format_is_pure() -> None:
+    """Nothing but `os.urandom`, for the random numbers of the envelope, comes from outside."""
+    wrong = [
+        f"{where(path, line)} imports {name}"
+        for path in modules_of("format")
+        for name, line in imports_of(path)
+        if name.split(".")[0] in IMPURE
+    ]
+    wrong += [
+        f"{where(path, node.lineno)} {ast.unparse(node)[:40]}"
+        for path in modules_of("format")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.AsyncFunctionDef)
+        or (isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "datetime.now"))
+        or (isinstance(node, ast.Attribute) and OUTSIDE.match(ast.unparse(node)))
+    ]
+    assert wrong == []
+
+
+def test_what_blocks_is_not_async() -> None:
+    """`durable` and the kinds of sources run in worker threads and processes."""
+    parent_side = {"capture.py"}
+    wrong = [
+        where(path, node.lineno)
+        for path in modules_of("durable", "sources")
+        if path.name not in parent_side
+        for node in functions_of(path)
+        if isinstance(node, ast.AsyncFunctionDef)
+    ]
+    assert wrong == []
+
+
+def test_imports_are_absolute() -> None:
+    wrong = [
+        where(path, node.lineno)
+        for path in MODULES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert wrong == []
+
+
+def test_files_are_small() -> None:
+    sizes = {where(path, 1): len(path.read_text().splitlines()) for path in MODULES}
+    assert {path: size for path, size in sizes.items() if size > FILE_LINES} == {}
+
+
+def test_functions_are_small() -> None:
+    wrong = {}
+    for path in MODULES:
+        for function in functions_of(path):
+            size = (function.end_lineno or 0) - function.lineno + 1 - docstring_lines(function)
+            if size > FUNCTION_LINES:
+                wrong[f"{where(path, function.lineno)} {function.name}"] = size
+    assert wrong == {}
+
+
+def docstring_lines(function: Function) -> int:
+    if ast.get_docstring(function, clean=False) is None:
+        return 0
+    first = function.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1
+
+
+def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
+    names = {path.relative_to(PACKAGE).with_suffix("") for path in MODULES}
+    words = {str(name): set("_".join(name.parts).split("_")) for name in names}
+    assert {name for name, parts in words.items() if parts & FORBIDDEN_NAMES} == set()
+
+
+def test_every_public_name_says_what_it_promises() -> None:
+    wrong = [f"{where(path, line)} {name}" for path in MODULES for name, line in undocumented(path)]
+    assert wrong == []
+
+
+def undocumented(path: Path) -> Iterator[tuple[str, int]]:
+    if ast.get_docstring(tree_of(path)) is None and tree_of(path).body:
+        yield "the module", 1
+    pending: list[ast.Module | ast.ClassDef] = [tree_of(path)]
+    while pending:
+        for node in pending.pop().body:
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if node.name.startswith("_"):
+                continue
+            if ast.get_docstring(node) is None:
+                yield node.name, node.lineno
+            if isinstance(node, ast.ClassDef):
+                pending.append(node)
+
+
+def test_each_room_says_what_it_is_for() -> None:
+    for room in ROOMS:
+        path = PACKAGE / room / "__init__.py"
+        assert path.exists(), f"{path} is missing"
+        assert ast.get_docstring(tree_of(path)), f"{path} has no docstring"
