@@ -31,7 +31,8 @@ from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import writing
 from mcp_backup.restore.examining import Means
 from mcp_backup.restore.plan import Origin
-from mcp_backup.restore.restorer import Restorer, Rules
+from mcp_backup.restore.restorer import Restorer
+from mcp_backup.restore.rules import Rules
 from mcp_backup.restore.verify import Verifier
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import Component, SourceSpec

@@ -10,6 +10,8 @@ A plan is bound to one snapshot, to a selection, and to each target as it was se
     databases       the file itself (device, inode), and whether it was damaged; not its rows
     file sets       the content, mode and type of every file that would be replaced
 
+The undo of a restore is planned and approved in the same way (`undo_plan`).
+
 A database that is in use changes with every second, and a plan that its next row voids could
 never be carried out. So newer rows do not bind; the plan says that they would be lost, and the
 undo point, taken at the last moment, keeps them. Another file under the same name, or one that
@@ -28,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
-from blake3 import blake3
 
 from mcp_backup.durable import (
     create_durably,
@@ -94,6 +95,10 @@ class PlanStore:
         """
         return await to_thread.run_sync(self._ready, plan_id, consent)
 
+    async def of_undo(self, restore_id: str) -> list[Stored]:
+        """Return the plans for the undo of a restore that could still be carried out."""
+        return await to_thread.run_sync(self._of_undo, restore_id)
+
     async def use_up(self, plan_id: str, restore_id: str) -> None:
         """Use a plan up: of all processes that try, one succeeds.
 
@@ -105,8 +110,6 @@ class PlanStore:
     def _add(self, stored: Stored) -> None:
         make_directory_durably(self._directory)
         self._sweep()
-        for suffix in ("approved", "used"):  # of an undo planned before, which had the same id
-            remove_durably(self._path(stored.plan.plan_id, suffix))
         write_durably(self._path(stored.plan.plan_id, "json"), _encode(stored))
 
     def _find(self, plan_id: str) -> Stored:
@@ -135,6 +138,14 @@ class PlanStore:
         if not (stored.plan.approved or consent):
             raise ApprovalRequired(plan_id, stored.plan.undoes)
         return stored
+
+    def _of_undo(self, restore_id: str) -> list[Stored]:
+        found = []
+        for path in self._directory.glob("plan_*.json"):
+            with suppress(UnknownPlan, PlanExpired):
+                stored = self._current(path.stem)
+                found += [stored] if stored.plan.undoes == restore_id else []
+        return found
 
     def _current(self, plan_id: str) -> Stored:
         stored = self._find(plan_id)
@@ -182,11 +193,6 @@ class PlanStore:
 def new_plan_id(random: Callable[[int], bytes]) -> str:
     """Return a fresh plan id: 12 random digits, so that one cannot be guessed from another."""
     return f"plan_{random(6).hex()}"
-
-
-def undo_plan_id(restore_id: str) -> str:
-    """Return the id of the plan to undo a restore: always the same, so that it is found again."""
-    return f"plan_{blake3(restore_id.encode()).hexdigest()[:12]}"
 
 
 def _unknown(plan_id: str) -> UnknownPlan:

@@ -6,44 +6,41 @@ Staging comes before the undo point, so that the undo point is taken as late as 
 nothing that staging rejects has cost one. A restore to scratch ends after the examination.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Literal
 
 from anyio import to_thread
 
-from mcp_backup.errors import ApprovalRequired, PlanExpired, UnknownPlan
+from mcp_backup.errors import PlanExpired
 from mcp_backup.progress import Progress
 from mcp_backup.repository.repository import Repository
 from mcp_backup.restore import undo as undoing
-from mcp_backup.restore.approval import PlanStore, Stored, new_plan_id, undo_plan_id
+from mcp_backup.restore.approval import PlanStore, Stored, new_plan_id
 from mcp_backup.restore.examining import Means, refuse, stage_source
 from mcp_backup.restore.journal import (
     Begun,
     Journal,
     Record,
     Signature,
-    Steps,
     Target,
     fsync_tree,
-    nothing,
     restore_id,
 )
 from mcp_backup.restore.plan import Choice, Origin, choose
-from mcp_backup.restore.planner import free_bytes, plan_original, plan_scratch
-from mcp_backup.restore.recovery import SETTLE_SECONDS, Recovered, recover, recover_in_turn
+from mcp_backup.restore.planner import plan_original, plan_scratch
+from mcp_backup.restore.recovery import Recovered, recover, recover_in_turn
+from mcp_backup.restore.rules import Rules
 from mcp_backup.restore.scratch import restore_to_scratch, sweep_scratch
 from mcp_backup.restore.seen import look
 from mcp_backup.restore.signatures import of_staged
 from mcp_backup.restore.stager import subtree, survey
 from mcp_backup.restore.swap import Swap
 from mcp_backup.restore.turn import turn
+from mcp_backup.restore.undo_plan import UndoPlans
 from mcp_backup.sources.source import SourceSpec
 from mcp_backup.verbs import (
-    PlannedTarget,
     RestoredTarget,
     RestorePlan,
     RestoreReport,
@@ -51,25 +48,6 @@ from mcp_backup.verbs import (
     UndoPoint,
     UndoReport,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the operator decided about restores, and what the surroundings provide.
-
-    `step` is told of each step before it is taken; `settle_seconds` is what recovery grants the
-    workers of a process that was killed.
-    """
-
-    state: Path
-    scratch: Path
-    now: Callable[[], datetime]
-    random: Callable[[int], bytes]
-    confirmation: Literal["human", "elicit", "token"] = "human"
-    plan_minutes: int = 60
-    undo_keep: int = 5
-    step: Steps = nothing
-    settle_seconds: float = SETTLE_SECONDS
 
 
 class Restorer:
@@ -159,60 +137,24 @@ class Restorer:
             duration_seconds=round(monotonic() - began, 3),
         )
 
-    async def plan_undo(self, identity: str) -> RestorePlan:
-        """Keep a plan for an undo, for a person to approve. Touches nothing live.
-
-        Raises:
-            UnknownPlan, RestoreError: see `undo.undo`.
-        """
-        rules = self._rules
-        record = await undoing.undoable(self._restores, identity)
-        now = rules.now()
-        plan = RestorePlan(
-            plan_id=undo_plan_id(identity),
-            backup_id=record.begun.backup_id,
-            snapshot_id=record.begun.snapshot_id,
-            created=now,
-            expires=now + timedelta(minutes=rules.plan_minutes),
-            target="original",
-            targets=tuple(_to_put_back(target) for target in record.begun.targets),
-            scratch="",
-            needed_bytes=sum(target.size for target in record.begun.targets),
-            free_bytes=free_bytes(rules.state),
-            approval=rules.confirmation,
-            approved=rules.confirmation == "token",
-            undoes=identity,
-        )
-        await self._plans.add(Stored(plan, {}))
-        return plan
-
     async def undo(self, identity: str, *, consent: bool = False) -> UndoReport:
         """Put back what was live before a restore; see `undo.undo`.
 
         Raises:
-            ApprovalRequired: nobody has approved it; there is a plan to approve now.
+            ApprovalRequired: by the rules a person must agree, and none has; names the plan.
+            UnknownPlan, RestoreError, TargetBusy, RolledBack: see `undo.undo`.
         """
         rules, began = self._rules, monotonic()
-        await undoing.undoable(self._restores, identity)
-        if not consent and rules.confirmation != "token":
-            await self._approved_undo(identity)
         async with turn(rules.state):
             await self._recover_in_turn()
+            undone = await to_thread.run_sync(undoing.undoable, self._restores, identity)
+            if not consent and rules.confirmation != "token":
+                await UndoPlans(self._plans, rules).agreed(undone)
             record = await undoing.undo(
                 self._restores, identity, rules.now, rules.random, rules.step
             )
             await self._prune()
         return UndoReport(identity, _restored(record), round(monotonic() - began, 3))
-
-    async def _approved_undo(self, identity: str) -> None:
-        """Use up the approval of an undo; plan one where there is none to approve."""
-        plan_id = undo_plan_id(identity)
-        try:
-            await self._plans.ready(plan_id, consent=False)
-        except (UnknownPlan, PlanExpired):
-            plan = await self.plan_undo(identity)
-            raise ApprovalRequired(plan.plan_id, identity) from None
-        await self._plans.use_up(plan_id, identity)
 
     async def undo_points(self) -> list[UndoPoint]:
         """Return what can be undone, newest first."""
@@ -319,21 +261,6 @@ def _begun(plan: RestorePlan, choices: Sequence[Choice], identity: str, started:
         snapshot_id=plan.snapshot_id,
         started=started,
         targets=tuple(targets),
-    )
-
-
-def _to_put_back(target: Target) -> PlannedTarget:
-    spec = target.spec
-    return PlannedTarget(
-        source=spec.name,
-        component=spec.component,
-        kind=spec.kind,
-        original=spec.path,
-        live_state="present",
-        live_bytes=0,
-        backup_bytes=target.size,
-        action="replace",
-        lost="what was written since the restore would be lost; it is kept for another undo",
     )
 
 

@@ -171,16 +171,6 @@ def _judge(node: Node, prefix: str, names: set[str]) -> None:
         raise _rejected("a directory has no tree", path)
     if node.type == "symlink" and (not node.link_target or "\0" in node.link_target):
         raise _rejected("a link has no target", path)
-    if not _is_text(node.name + node.link_target):
-        raise _rejected("a name or target in it is no file name on any system", path)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _rejected(why: str, path: str) -> StagingRejected:

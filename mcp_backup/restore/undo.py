@@ -46,7 +46,7 @@ async def undo(
         TargetBusy: a process holds a live file; nothing was touched.
         RolledBack: part of it failed, and live data is as before the undo.
     """
-    undone = await to_thread.run_sync(_undoable, restores, identity)
+    undone = await to_thread.run_sync(undoable, restores, identity)
     if undone.outcome is None:  # recovery could not end it; putting everything back does
         journal = Journal(undone.directory, now, step)
         await Swap(journal).end("interrupted", "given up for an undo")
@@ -65,11 +65,6 @@ async def undo(
     await swap.prepared({key: undone.kept[key] for key in undone.kept})
     await swap.run()
     return await swap.read()
-
-
-async def undoable(restores: Path, identity: str) -> Record:
-    """Return the record of a restore that can be undone; raises what `undo` would."""
-    return await to_thread.run_sync(_undoable, restores, identity)
 
 
 async def undo_points(restores: Path) -> list[UndoPoint]:
@@ -102,7 +97,13 @@ def prune(
     return [record.begun.restore_id for record in removed]
 
 
-def _undoable(restores: Path, identity: str) -> Record:
+def undoable(restores: Path, identity: str) -> Record:
+    """Return what a restore's journal tells, if it can be undone.
+
+    Raises:
+        UnknownPlan: no restore has that id.
+        RestoreError: it changed nothing, was undone already, or its undo point was removed.
+    """
     record = read(directory_of(restores, identity))
     by = _undone_by(record, read_all(restores))
     if by:
@@ -138,14 +139,14 @@ def _undo_points(restores: Path) -> list[UndoPoint]:
             backup_id=record.begun.backup_id,
             time=record.begun.started,
             sources=tuple(target.spec.name for target in record.begun.targets),
-            size=_size(record.directory / UNDO),
+            size=size_of(record.directory / UNDO),
         )
         for record in reversed(records)
         if record.undoable and not _undone_by(record, records)
     ]
 
 
-def _size(directory: Path) -> int:
+def size_of(directory: Path) -> int:
     """Return the bytes of all files below a directory."""
     return sum(
         os.lstat(os.path.join(place, name)).st_size
