@@ -66,7 +66,7 @@ def _findings(findings: Sequence[SourceFinding]) -> list[str]:
 def listed(page: BackupPage) -> list[str]:
     """Word a page of backups, newest first."""
     if not page.entries:
-        return ["no backups" if page.total == 0 else "no backups match"]
+        return ["no backups, or none that match"]
     rows = [
         (
             entry.backup_id or entry.snapshot_id[:8],

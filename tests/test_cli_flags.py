@@ -70,6 +70,6 @@ def test_a_flag_that_cannot_be_meant_is_refused_in_a_sentence(typed: str, told: 
 def test_a_tool_can_be_described_without_knowing_it() -> None:
     assert described("t", SCHEMA)[:2] == [
         "  --backup_type full|config",
-        "  --verify boolean  read it back",
+        "  --verify true|false  read it back",
     ]
     assert described("t", {}) == ["  t takes nothing"]

@@ -53,7 +53,9 @@ def list_backups(  # noqa: PLR0913 - one parameter per flag
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")] = 20,
     cursor: Annotated[str, typer.Option(help="Go on where an earlier list ended.")] = "",
     source: Annotated[str, typer.Option(help="Only backups that hold this source.")] = "",
-    backup_type: Annotated[str, typer.Option(help="Only backups of this type.")] = "",
+    backup_type: Annotated[
+        BackupType | None, typer.Option(help="Only backups of this type.")
+    ] = None,
     since: Annotated[str, typer.Option(help="A day or time, UTC unless it says so.")] = "",
     until: Annotated[str, typer.Option(help="A day or time, UTC unless it says so.")] = "",
 ) -> int:
@@ -65,7 +67,7 @@ def list_backups(  # noqa: PLR0913 - one parameter per flag
             limit=limit,
             cursor=cursor,
             source=source,
-            backup_type=backup_type,
+            backup_type=backup_type or "",
             since=first,
             until=last,
         ),

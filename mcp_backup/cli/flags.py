@@ -14,6 +14,7 @@ from mcp_backup.errors import UsageError
 
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
+_SHOWN = {"boolean": "true|false", "array": "a,b", "object": "JSON"}
 
 
 def tool_arguments(tool: str, schema: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
@@ -50,8 +51,9 @@ def described(tool: str, schema: Mapping[str, Any]) -> list[str]:
     """Word the flags of a tool, one a line."""
     lines = []
     for name, each in schema.get("properties", {}).items():
-        of = _of(each, schema)
-        value = "|".join(map(str, of["enum"])) if "enum" in of else _kind(each, schema)
+        choices = [str(choice) for choice in _of(each, schema).get("enum", ()) if choice]
+        kind = _kind(each, schema)
+        value = "|".join(choices) or _SHOWN.get(kind, kind)
         needed = "" if name not in schema.get("required", ()) else " (needed)"
         lines.append(f"  --{name} {value}{needed}  {each.get('description', '')}".rstrip())
     return lines or [f"  {tool} takes nothing"]

@@ -111,13 +111,14 @@ def undo(
     restore_id: Annotated[
         str, typer.Option("--restore-id", help="The same, as a flag.", metavar="ID")
     ] = "",
+    show: Annotated[bool, typer.Option("--list", help="List what can be undone.")] = False,
     yes: Yes = False,
 ) -> int:
     """Put live data back as it was before a restore."""
     this = session(context)
     wanted = restore_id or restore
     points = this.run(lambda engine, _: engine.restores(), unfinished=_UNTOUCHED)
-    if not wanted:
+    if show or not wanted:
         this.terminal.result(UndoPoints(tuple(points)), terminal_reports.undo_points(points))
         return 0
     agreed = yes or _agreed_to_undo(
