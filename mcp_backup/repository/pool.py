@@ -26,10 +26,10 @@ from mcp_backup.tasks import task_group
 from mcp_backup.workers import Frame, Worker, worker
 
 DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on databases
-_THREAD_REQUESTS = 16  # about 8 MiB of slots hashed and sealed before processes pay off
+_THREAD_REQUESTS = 8  # 8 MiB of slots hashed and sealed before processes pay off
 _MAX_WORKERS = 4  # beyond that the capture is the bottleneck
-_SLOTS_PER_WORKER = 3
-_CAPTURE_SLOTS = 4  # filled or being filled while the crew is busy
+_SLOTS_PER_WORKER = 2  # one worked on, one waiting
+_CAPTURE_SLOTS = 4  # an image's first, one being filled, and two for content-cut batches
 MAX_CHUNKS = SLACK // 32  # sealing adds 32 bytes a chunk, and may not overtake its input
 
 

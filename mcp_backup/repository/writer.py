@@ -24,7 +24,7 @@ from mcp_backup.repository.pool import DEFAULT_LEVEL, SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.tasks import task_group
 
-_INDEX_BLOBS = 50_000  # restic's own limit since 0.17: about 2 MB stored
+_INDEX_BLOBS = 16_000  # under restic's 50,000, since making an index file takes 700 bytes a blob
 _UPLOADS = 1  # a pack being stored beside the one being filled: bounds memory to two packs
 
 
@@ -124,7 +124,7 @@ class Writer:
 
     def _claim(self, kind: BlobKind, blob: BlobId) -> bool:
         """Tell whether the caller is the first to save this blob, and so has to."""
-        if (kind, blob) in self._claimed or self._index.find(kind, blob) is not None:
+        if (kind, blob) in self._claimed or self._index.position(kind, blob) is not None:
             return False
         self._claimed.add((kind, blob))
         return True
