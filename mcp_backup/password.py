@@ -57,7 +57,7 @@ def password_file_risk(file: Path) -> str:
     if not mode & 0o077:
         return ""
     who = "everybody on this machine" if mode & 0o007 else "its group"
-    return f"{file} (mode {mode:04o}) is open to {who}; run: chmod 600 {shlex.quote(str(file))}"
+    return f"{file} (mode {mode:04o}) is open to {who}"
 
 
 def _read(file: Path) -> bytes:
