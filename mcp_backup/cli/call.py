@@ -44,13 +44,14 @@ def call(
             if not tool:
                 this.terminal.result(tools, list(_listed(tools)))
                 return 0
-            arguments = tool_arguments(tool, _chosen(tools, tool).input_schema, context.args)
+            chosen = _chosen(tools, tool)
+            arguments = tool_arguments(chosen.name, chosen.input_schema, context.args)
             with progress_bars(this.terminal) as listener:
 
                 async def report(progress: float, total: float | None, message: str | None) -> None:
-                    await listener(Progress(tool, "", int(progress), int(total or 0)))
+                    await listener(Progress(chosen.name, "", int(progress), int(total or 0)))
 
-                result = await client.call_tool(tool, arguments, progress_callback=report)
+                result = await client.call_tool(chosen.name, arguments, progress_callback=report)
             return _answered(this, result)
 
     return this.interruptible(
