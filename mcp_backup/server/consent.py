@@ -43,7 +43,7 @@ def restore_question(engine: EngineSource) -> Question:
         if not plan_id or dry_run or not _can_be_asked(ctx):
             return None
         plan = await (await engine()).plan(plan_id)
-        if plan.approval != "elicit" or plan.approved:
+        if plan.approval != "elicit" or plan.approved or plan.undoes:
             return None
         return Elicit(summaries.restore_question(RestoreReply.planned(plan, _ROWS)), Consent)
 

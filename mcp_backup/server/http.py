@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import anyio
 import uvicorn
@@ -18,10 +17,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from mcp_backup.engine import opened
 from mcp_backup.errors import BackupError, SettingsInvalid
 from mcp_backup.server.app import build_server
-from mcp_backup.server.keeper import EngineKeeper
+from mcp_backup.server.keeper import EngineKeeper, opening_of
 from mcp_backup.server.logs import log_to_stderr
 from mcp_backup.settings import Settings
 
@@ -38,7 +36,7 @@ def serve_http(settings: Settings, host: str, port: int) -> None:
         SettingsInvalid: `host` is not this machine's alone, or the port cannot be had.
     """
     log_to_stderr()
-    keeper = EngineKeeper(partial(opened, settings))
+    keeper = EngineKeeper(opening_of(settings))
     with _listening(host, port) as listener:
         where = f"{host}:{listener.getsockname()[1]}"
         logger.info("serving at http://%s/mcp", where)

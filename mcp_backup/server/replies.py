@@ -369,6 +369,8 @@ class UndoReply(Reply):
 
 def _how_to_go_on(plan: RestorePlan) -> str:
     again = f"call restore_backup with plan_id={plan.plan_id}"
+    if plan.undoes:
+        again = f"call undo_restore with restore_id={plan.undoes}"
     if plan.approval == "token":
         return f"Show this plan to the person; if they agree, {again}."
     if plan.approval == "none" or plan.approved:

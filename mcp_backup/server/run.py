@@ -8,15 +8,13 @@ it: it cancels the calls, waits until the engine is closed, and exits.
 import logging
 import os
 import signal
-from functools import partial
 
 import anyio
 from anyio.abc import TaskStatus
 from mcp.server.mcpserver import MCPServer
 
-from mcp_backup.engine import opened
 from mcp_backup.server.app import build_server
-from mcp_backup.server.keeper import EngineKeeper
+from mcp_backup.server.keeper import EngineKeeper, opening_of
 from mcp_backup.server.logs import log_to_stderr
 from mcp_backup.settings import Settings
 
@@ -30,7 +28,7 @@ def serve_stdio(settings: Settings) -> None:
     at once.
     """
     log_to_stderr()
-    keeper = EngineKeeper(partial(opened, settings))
+    keeper = EngineKeeper(opening_of(settings))
     anyio.run(_serve, build_server(keeper), keeper)
 
 
