@@ -1,4 +1,4 @@
-"""The terminal, as people and scripts use it: a process, its two streams and its exit code."""
+"""The terminal, as people and scripts use it: words, two streams and an exit code."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mcp_backup.cli.app import VERBS
+from mcp_backup.cli.app import run as program
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,13 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(project: Path) -> Run:
+def run(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the program as its script does, without the start of another interpreter."""
+    monkeypatch.chdir(project)
+
     def run(*arguments: str) -> Ran:
-        done = subprocess.run(
-            command(*arguments),
-            cwd=project,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        code = program(arguments)
+        return Ran(code, *capsys.readouterr())
 
     return run
 
@@ -120,12 +116,12 @@ def test_every_verb_explains_itself(run: Run) -> None:
 
 @pytest.mark.parametrize("verb", ["list", "create", "verify", "--help", "--version"])
 def test_starting_quickly_means_not_importing_what_serves(verb: str, project: Path) -> None:
-    program = (
+    script = (
         "import sys; from mcp_backup.cli.app import run; run([sys.argv[1]]); "
         "sys.exit(any(name.split('.')[0] in ('mcp', 'starlette') for name in sys.modules))"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program, verb], cwd=project, capture_output=True, check=False
+        [sys.executable, "-c", script, verb], cwd=project, capture_output=True, check=False
     )
     assert ran.returncode == 0
 
