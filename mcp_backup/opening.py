@@ -17,14 +17,17 @@ from mcp_backup.place import Place
 from mcp_backup.repository.repository import create_repository, open_repository
 from mcp_backup.settings import Settings, repository_password
 from mcp_backup.store.location import create_store, open_store
+from mcp_backup.store.store import Store
 from mcp_backup.verbs import InitReport
 
 _PASSWORD_BYTES = 32  # random, so the key file needs no costly work factor
 
 
 @asynccontextmanager
-async def opened(settings: Settings, place: Place | None = None) -> AsyncIterator[Engine]:
-    """Open the repository that the settings name and provide its engine.
+async def opened(
+    settings: Settings, place: Place | None = None, store: Store | None = None
+) -> AsyncIterator[Engine]:
+    """Open the repository that the settings name, or the one in `store`; provide its engine.
 
     A restore that a crash interrupted is finished or rolled back first.
 
@@ -34,9 +37,9 @@ async def opened(settings: Settings, place: Place | None = None) -> AsyncIterato
         SettingsInvalid: the settings name no usable password.
     """
     here = place or Place.here()
-    password = repository_password(settings, here.environ).get_secret_value()
+    password = await to_thread.run_sync(_password, settings, here)
     repository = await open_repository(
-        open_store(settings.repository.location),
+        store or open_store(settings.repository.location),
         password,
         now=here.now,
         hostname=here.hostname,
@@ -58,7 +61,7 @@ async def initialise(settings: Settings, place: Place | None = None) -> InitRepo
     """
     here = place or Place.here()
     generated = await to_thread.run_sync(_make_password_file, settings, here)
-    password = repository_password(settings, here.environ).get_secret_value()
+    password = await to_thread.run_sync(_password, settings, here)
     store = await create_store(settings.repository.location)
     created = True
     try:
@@ -82,6 +85,10 @@ async def initialise(settings: Settings, place: Place | None = None) -> InitRepo
         created=created,
         password_file=str(settings.repository.password_file or ""),
     )
+
+
+def _password(settings: Settings, place: Place) -> str:
+    return repository_password(settings, place.environ).get_secret_value()
 
 
 def _make_password_file(settings: Settings, place: Place) -> bool:
