@@ -198,7 +198,8 @@ async def test_the_password_is_not_in_the_environment_of_workers(
     monkeypatch.setenv("MCP_BACKUP_PASSWORD", system.password)
     seen: list[bytes] = []
 
-    async def look(_: Progress) -> None:
+    async def look(progress: Progress) -> None:
+        assert progress.stage
         for process in Path("/proc").iterdir():
             if process.name.isdigit() and int(process.name) != os.getpid():
                 try:
