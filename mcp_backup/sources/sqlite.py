@@ -23,12 +23,25 @@ from mcp_backup.sources.holders import holders_of
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import Entry, Evidence, FileEvidence, Holder, SourceSpec
 from mcp_backup.sources.sqlite_evidence import ENGINE, facts
+from mcp_backup.sources.sqlite_examine import content_digest, examine, is_sound
 from mcp_backup.sources.sqlite_exclude import empty_tables
 from mcp_backup.sources.sqlite_file import changed_ns, fingerprint
 from mcp_backup.sources.sqlite_pages import copy_to_file, stream
+from mcp_backup.sources.sqlite_placement import place
 from mcp_backup.sources.sqlite_reading import Snapshot, begin, connected, snapshot
+from mcp_backup.sources.sqlite_undo import keep, put_back
 
-__all__ = ["capture", "fingerprint", "holders"]
+__all__ = [
+    "capture",
+    "content_digest",
+    "examine",
+    "fingerprint",
+    "holders",
+    "is_sound",
+    "keep",
+    "place",
+    "put_back",
+]
 
 _READ = 1 << 20
 

@@ -133,7 +133,7 @@ def fingerprint(spec: SourceSpec) -> str:
     """
     try:
         live = look(spec.name, spec.path)
-        seen, newest = _identity(live)
+        seen, newest = identity(live)
     except (SourceMissing, SourceUnreadable, OSError):
         return ""
     if _is_hot(live.journal) or time.time_ns() - newest < _SETTLED_NS:
@@ -147,14 +147,14 @@ def copy_set(live: LiveFile, directory: Path) -> Path | None:
     None when anything was written meanwhile: then the copy may be torn, and is gone. The WAL's
     index is left out, as SQLite makes it anew.
     """
-    before, newest = _identity(live)
+    before, newest = identity(live)
     if time.time_ns() - newest < _SETTLED_NS // 100:
         return None  # a change in the same tick of the clock would not be seen
     copy = directory / "database"
     for suffix in ("-journal", "-wal", ""):
         if suffix == "" or size_of(live.path + suffix):
             copy_file(live.path + suffix, Path(f"{copy}{suffix}"))
-    if _identity(live)[0] == before:
+    if identity(live)[0] == before:
         return copy
     for suffix in ("-journal", "-wal", ""):
         Path(f"{copy}{suffix}").unlink(missing_ok=True)
@@ -196,7 +196,7 @@ def _is_hot(journal: str) -> bool:
         return False
 
 
-def _identity(live: LiveFile) -> tuple[tuple[object, ...], int]:
+def identity(live: LiveFile) -> tuple[tuple[object, ...], int]:
     """Return all by which a change is seen, and the newest time of change among the files."""
     seen: list[object] = []
     newest = 0

@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import apsw
 
 from mcp_backup.errors import BackupError, SourceBusy, SourceError, SourceUnreadable, SourceUnstable
 from mcp_backup.sources.holders import holders_of, named
-from mcp_backup.sources.sqlite_file import LiveFile, copy_set, look, refuse_faulty
+from mcp_backup.sources.sqlite_file import LiveFile, copy_set, identity, look, refuse_faulty
 
 WAIT_SECONDS = 30.0
 _POLL_SECONDS = 0.001
@@ -54,8 +54,8 @@ class Patience:
 class Snapshot:
     """A database at one point in time, for as long as the transaction on `connection` lasts.
 
-    `live` is what was opened, or copied; `journal_mode` its own. `blocks_writers` says that it is live and in a rollback
-    mode, so that nobody can commit meanwhile. `notes` are sentences for people.
+    `live` is what was opened, or copied; `journal_mode` its own. `blocks_writers` says that it is
+    live and in a rollback mode, so that nobody can commit meanwhile. `notes` are for people.
     """
 
     connection: apsw.Connection
@@ -96,6 +96,39 @@ def snapshot(
                 yield Snapshot(connection, live, mode, False, (_note(live),))
             finally:
                 connection.close()
+
+
+@contextmanager
+def undisturbed(
+    name: str, path: str | Path, wait: float = WAIT_SECONDS
+) -> Iterator[apsw.Connection]:
+    """Pin a database like `snapshot`, leaving no side files where there were none.
+
+    A database in WAL mode without side files is open nowhere; it is read as immutable, and what
+    was read counts only if nobody came meanwhile.
+
+    Raises:
+        SourceUnstable: somebody did. Ask again.
+    """
+    live = look(name, path)
+    refuse_faulty(live)
+    if not live.in_wal_mode or any(map(os.path.lexists, live.family[1:])):
+        with snapshot(name, path, Path(gettempdir())) as seen:
+            yield seen.connection
+        return
+    before = identity(live)
+    with translated(name, live.path):
+        connection = connected(live.path, query="?immutable=1")
+        try:
+            begin(connection)
+            yield connection
+        finally:
+            connection.close()
+    if identity(live) != before:
+        raise SourceUnstable(
+            f"source {name!r}: {path} changed while it was read",
+            hint="Try again. Nothing was changed by us.",
+        )
 
 
 @contextmanager

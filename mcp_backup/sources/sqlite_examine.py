@@ -1,0 +1,160 @@
+"""Whether a copy of an SQLite database is whole, and what its source saw when it was captured.
+
+A staged copy is opened as immutable: not a byte of it changes, no file appears beside it. Since
+SQLite 3.44 the integrity check asks full-text and R-tree tables for theirs, read-only.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+from blake3 import blake3
+
+from mcp_backup.errors import SourceUnreadable
+from mcp_backup.sources.source import Evidence, Finding, SourceSpec
+from mcp_backup.sources.sqlite_evidence import (
+    PRAGMAS,
+    foreign_key_faults,
+    quoted,
+    row_counts,
+    schema_digest,
+    stored_tables,
+)
+from mcp_backup.sources.sqlite_pages import stream
+from mcp_backup.sources.sqlite_reading import begin, connected, stand_in, undisturbed
+
+_MOST_FINDINGS = 20  # of one kind: a person reads them
+_MASKED = (
+    slice(18, 20),  # journal mode, which belongs to the live file
+    slice(24, 28),  # change counter
+    slice(40, 44),  # schema cookie
+    slice(92, 100),  # change counter again, and the version of the library that wrote last
+)
+
+
+def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
+    """Examine the one database in `directory`, and compare it with `evidence` if there is any.
+
+    Violations of foreign keys are found only where there are more or fewer than at the capture.
+
+    Raises:
+        SourceUnreadable: the directory holds several files, or none.
+    """
+    path = only_file(directory)
+    connection = connected(path, query="?immutable=1")
+    unknown: list[str] = []
+
+    def needed(target: apsw.Connection, name: str) -> None:
+        unknown.append(name)
+        stand_in(target, name)
+
+    connection.collation_needed(needed)
+    try:
+        begin(connection)
+        findings = [*_integrity(connection, path.name, unknown)]
+        findings += _foreign_keys(connection, evidence)
+        if evidence is not None:
+            findings += _differences(connection, path.name, evidence)
+    except (apsw.NotADBError, apsw.CorruptError, apsw.IOError, apsw.CantOpenError) as error:
+        return [Finding("integrity", path.name, f"not a whole SQLite database: {error}")]
+    finally:
+        connection.close()
+    return findings
+
+
+def only_file(directory: Path) -> Path:
+    """Return the one file in the directory of a database's copy.
+
+    Raises:
+        SourceUnreadable: there are several, or none.
+    """
+    files = [path for path in directory.iterdir() if path.is_file() and not path.is_symlink()]
+    if len(files) != 1:
+        raise SourceUnreadable(f"{directory} holds {len(files)} files, and a database is one")
+    return files[0]
+
+
+def is_sound(spec: SourceSpec) -> bool:
+    """Tell whether the live database opens and its schema can be read. Changes nothing."""
+    try:
+        with undisturbed(spec.name, spec.path):
+            return True
+    except SourceUnreadable:
+        return False
+
+
+def content_digest(name: str, path: Path) -> str:
+    """Return the digest of the database's image, with what a copy changes in its header masked.
+
+    Equal for a database and any other it was copied into or from with SQLite's backup.
+    """
+    hasher = blake3()
+
+    def take(offset: int, data: bytes) -> None:
+        if offset == 0:
+            page = bytearray(data)
+            for masked in _MASKED:
+                page[masked] = bytes(masked.stop - masked.start)
+            data = bytes(page)
+        hasher.update(data)
+
+    with undisturbed(name, path) as connection:
+        stream(connection, take)
+    return f"sqlite:{hasher.hexdigest()}"
+
+
+def _integrity(connection: apsw.Connection, name: str, unknown: list[str]) -> Iterator[Finding]:
+    try:
+        faults = _faults(connection, f"PRAGMA integrity_check({_MOST_FINDINGS})")
+        if faults and unknown:  # an order of our own finds rows out of order: do not ask for it
+            faults = _faults(connection, f"PRAGMA quick_check({_MOST_FINDINGS})")
+    except apsw.SQLError:  # a function that only the program knows
+        faults = [
+            fault for table in stored_tables(connection) for fault in _table(connection, table)
+        ]
+    for fault in faults:
+        code = "fts" if "inverted index for FTS" in fault else "integrity"
+        yield Finding(code, name, fault)
+
+
+def _faults(connection: apsw.Connection, check: str) -> list[str]:
+    faults = [str(fault) for (fault,) in connection.execute(check)]
+    return [] if faults == ["ok"] else faults
+
+
+def _table(connection: apsw.Connection, table: str) -> list[str]:
+    try:
+        return _faults(connection, f"PRAGMA quick_check({quoted(table)})")
+    except apsw.SQLError:
+        return []  # of this one, without its program, nothing can be said
+
+
+def _foreign_keys(connection: apsw.Connection, evidence: Evidence | None) -> Iterator[Finding]:
+    facts = evidence.facts if evidence is not None else {}
+    before = facts.get("foreign_key_violations", 0)
+    counts: dict[tuple[str, str], int] = {}
+    try:
+        for fault in foreign_key_faults(connection):
+            counts[fault] = counts.get(fault, 0) + 1
+    except apsw.SQLError:
+        return  # a key that SQLite cannot check, in the live database no more than here
+    if sum(counts.values()) != before:
+        for (table, parent), count in list(counts.items())[:_MOST_FINDINGS]:
+            message = f"{count} rows refer to rows of {parent} that are not there"
+            yield Finding("foreign-keys", table, f"{message}; at the capture, {before} in all did")
+
+
+def _differences(connection: apsw.Connection, name: str, evidence: Evidence) -> Iterator[Finding]:
+    expected: Any = evidence.facts
+    for pragma in PRAGMAS:
+        value = connection.pragma(pragma)
+        if pragma in expected and value != expected[pragma]:
+            yield Finding("pragma", name, f"{pragma}: expected {expected[pragma]}, got {value}")
+    if "schema" in expected and schema_digest(connection) != expected["schema"]:
+        yield Finding("schema", name, "the schema is not the one that was captured")
+    counts, counted = row_counts(connection, []), expected.get("tables", {})
+    for table in sorted(counted.keys() | counts.keys()):
+        before, now = counted.get(table, "no table"), counts.get(table, "no table")
+        if before != now:
+            yield Finding("row-count", table, f"expected {before}, got {now}")

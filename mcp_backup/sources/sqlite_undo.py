@@ -1,0 +1,138 @@
+"""Undo points of SQLite databases: what was live before a restore, and how it comes back.
+
+    kept.json    what is here; written last, so that a directory without it is no undo point
+    image        a consistent copy, if one could be had
+    raw          else the files as they were: raw, raw-wal, raw-journal (-shm is made anew)
+
+A healthy database comes back through the same exchange as a restore. Raw files come back byte for
+byte, by rename, and only while nobody has the database open.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from mcp_backup.durable import (
+    fsync_directory,
+    make_directory_durably,
+    remove_durably,
+    temporary_name,
+    write_durably,
+)
+from mcp_backup.errors import RestoreError, SourceBusy, SourceUnreadable, TargetBusy
+from mcp_backup.sources.kinds import KeptCopy
+from mcp_backup.sources.source import SourceSpec
+from mcp_backup.sources.sqlite_pages import copy_to_file
+from mcp_backup.sources.sqlite_placement import (
+    copy_durably,
+    exchange,
+    give_attributes,
+    refuse_holders,
+)
+from mcp_backup.sources.sqlite_reading import snapshot
+
+_RECORD = "kept.json"
+_VERSION = 1
+_IMAGE = "image"
+_RAW = "raw"
+_SIDES = ("-journal", "-wal")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The record. `raw` are the suffixes of the raw files: "" is the database itself."""
+
+    state: Literal["present", "damaged", "absent"]
+    original: str
+    raw: tuple[str, ...] = ()
+    version: int = _VERSION
+
+
+def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
+    """Save the live database into the empty `directory`, durably. `staged` does not matter.
+
+    Raises:
+        TargetBusy: it stayed locked.
+        SourceError: no space is left for the copy.
+    """
+    path = Path(os.path.realpath(spec.path))
+    if not os.path.lexists(path):
+        kept = _keep_raw(path, directory, "absent")
+    else:
+        try:
+            kept = _keep_image(spec, path, directory)
+        except SourceBusy as error:
+            raise TargetBusy(str(error), hint=f"{error.hint} Nothing live was touched.") from error
+        except SourceUnreadable:
+            (directory / _IMAGE).unlink(missing_ok=True)
+            kept = _keep_raw(path, directory, "damaged")
+    size = sum(entry.stat().st_size for entry in directory.iterdir())
+    write_durably(directory / _RECORD, json.dumps(asdict(kept)).encode())
+    return KeptCopy(kept.state, size)
+
+
+def put_back(spec: SourceSpec, directory: Path) -> None:
+    """Make the database what it was when `keep` saved it. May be repeated.
+
+    Raises:
+        TargetBusy: somebody holds it, nothing was changed.
+        RestoreError: `directory` is no undo point, or the live path cannot be written.
+    """
+    kept = _record(directory)
+    path = Path(os.path.realpath(spec.path))
+    if kept.state == "present":
+        exchange(spec.name, path, directory / _IMAGE)
+        return
+    refuse_holders(spec.name, path)
+    fresh = {}
+    if kept.raw:
+        make_directory_durably(path.parent)
+    for suffix in kept.raw:  # all copied before the first live file is touched
+        fresh[suffix] = path.with_name(temporary_name(path.name + suffix))
+        copy_durably(directory / f"{_RAW}{suffix}", fresh[suffix])
+    for suffix in ("-shm", "-wal", "-journal", ""):
+        if suffix not in fresh or suffix:
+            remove_durably(Path(f"{path}{suffix}"))
+    for suffix in ("", *_SIDES):
+        if suffix in fresh:
+            os.replace(fresh[suffix], f"{path}{suffix}")
+            fsync_directory(path.parent)
+
+
+def _keep_image(spec: SourceSpec, path: Path, directory: Path) -> _Kept:
+    image = directory / _IMAGE
+    with snapshot(spec.name, path, directory) as seen:
+        copy_to_file(seen.connection, str(image))
+        status = seen.live.status
+    give_attributes(image, status)  # for the case that the live file has to be made anew
+    return _Kept("present", str(path))
+
+
+def _keep_raw(path: Path, directory: Path, state: Literal["damaged", "absent"]) -> _Kept:
+    """Copy the files as they are: the journal first, as a later one belongs to a later database."""
+    found = []
+    for suffix in (*_SIDES, ""):
+        if os.path.isfile(f"{path}{suffix}"):
+            copy_durably(Path(f"{path}{suffix}"), directory / f"{_RAW}{suffix}")
+            found.append(suffix)
+    fsync_directory(directory)
+    return _Kept(state, str(path), tuple(found))
+
+
+def _record(directory: Path) -> _Kept:
+    try:
+        value = json.loads((directory / _RECORD).read_bytes())
+        kept = _Kept(**{**value, "raw": tuple(value["raw"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RestoreError(
+            f"{directory} is not a complete undo point: {error}",
+            hint="Restore from a backup instead. Nothing live was touched.",
+        ) from error
+    if kept.version > _VERSION:
+        raise RestoreError(
+            f"{directory} was written by a newer mcp-backup (version {kept.version})",
+            hint="Upgrade mcp-backup. Nothing live was touched.",
+        )
+    return kept
