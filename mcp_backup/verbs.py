@@ -187,12 +187,13 @@ class RestorePlan:
 
 @dataclass(frozen=True, slots=True)
 class RestoredTarget:
-    """One source, restored: where it is now, how many bytes, and what the examination found."""
+    """One source, restored: where it is now, how many bytes, and what a person should know."""
 
     source: str
     component: Component
     path: str
     size: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

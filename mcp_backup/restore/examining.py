@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from anyio import to_thread
+
 from mcp_backup.errors import StagingRejected
 from mcp_backup.format.ids import BlobId
 from mcp_backup.manifest import SourceRecord
@@ -11,6 +13,7 @@ from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.restore.stager import Write, in_bulk, one_by_one, stage, subtree
 from mcp_backup.sources import capture
+from mcp_backup.sources.digest import of_path
 from mcp_backup.sources.source import Finding
 
 _MOST_NAMED = 5  # findings in one message
@@ -55,10 +58,30 @@ async def stage_source(means: Means, root: BlobId, record: SourceRecord, directo
     tree = await subtree(means.repository, root, record.tree)
     size = await stage(means.repository, tree, directory, means.write)
     await means.listener(Progress("examine", record.name, 0, size))
-    findings = await capture.examine(record.kind, directory, record.evidence)
+    findings = await examined(record, directory)
     known = {(finding.code, finding.subject) for finding in record.findings}
     unexpected = [item for item in findings if (item.code, item.subject) not in known]
     return Staged(size, tuple(findings), tuple(unexpected))
+
+
+async def examined(record: SourceRecord, directory: Path) -> list[Finding]:
+    """Compare a staged copy with what was seen at its capture: its bytes, and what they mean."""
+    findings = await to_thread.run_sync(_digests, record, directory)
+    return findings + await capture.examine(record.kind, directory, record.evidence)
+
+
+def _digests(record: SourceRecord, directory: Path) -> list[Finding]:
+    """Compare the bytes of a database, end to end; file sets do that in their examination."""
+    if record.kind == "files" or record.evidence is None:
+        return []
+    findings = []
+    for file in record.evidence.files:
+        path = directory / file.path
+        found = of_path(path) if path.is_file() and not path.is_symlink() else "no file"
+        if found != file.digest:
+            message = f"expected {file.digest}, got {found}"
+            findings.append(Finding("digest", file.path, message))
+    return findings
 
 
 def refuse(record: SourceRecord, staged: Staged) -> None:

@@ -86,7 +86,7 @@ class Record:
     new: Mapping[str, Signature] = field(default_factory=dict)
     kept: Mapping[str, Signature] = field(default_factory=dict)
     exchanging: bool = False
-    exchanged: frozenset[str] = frozenset()
+    exchanged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # with notes for people
     failed: str = ""
     put_back: frozenset[str] = frozenset()
     outcome: Outcome | None = None
@@ -279,7 +279,9 @@ _FOLDS: Mapping[str, Callable[[Record, Mapping[str, Any]], dict[str, Any]]] = {
     "new": lambda record, line: {"new": {**record.new, line["target"]: line["signature"]}},
     "kept": lambda record, line: {"kept": {**record.kept, line["target"]: line["signature"]}},
     "exchanging": lambda _record, _line: {"exchanging": True},
-    "exchanged": lambda record, line: {"exchanged": record.exchanged | {line["target"]}},
+    "exchanged": lambda record, line: {
+        "exchanged": {**record.exchanged, line["target"]: tuple(line["notes"])}
+    },
     "failed": lambda _record, line: {"failed": line["target"], "message": line["message"]},
     "put-back": lambda record, line: {"put_back": record.put_back | {line["target"]}},
     "ended": lambda _record, line: {"outcome": line["outcome"], "message": line["message"]},

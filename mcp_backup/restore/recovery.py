@@ -129,16 +129,15 @@ class _Recovery:
             if likeness == "other":
                 strange.append(target.key)
                 continue
-            if likeness != "new":
-                await self._swap.exchange(record, target)
-            await self._swap.note("exchanged", target=target.key)
+            notes = [] if likeness == "new" else await self._swap.exchange(record, target)
+            await self._swap.note("exchanged", target=target.key, notes=notes)
         if strange:
             return await self._end("interrupted", _written_since(record, strange))
         return await self._end("restored", "finished after a crash")
 
     async def _backward(self, record: Record) -> Recovered:
         strange: list[str] = []
-        touched = record.exchanged | {record.failed}
+        touched = {*record.exchanged, record.failed}
         for target in reversed(record.begun.targets):
             if target.key not in touched or target.key in record.put_back:
                 continue

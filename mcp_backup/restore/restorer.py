@@ -266,6 +266,12 @@ def _begun(plan: RestorePlan, choices: Sequence[Choice], identity: str, started:
 
 def _restored(record: Record) -> tuple[RestoredTarget, ...]:
     return tuple(
-        RestoredTarget(target.spec.name, target.spec.component, target.spec.path, target.size)
+        RestoredTarget(
+            target.spec.name,
+            target.spec.component,
+            target.spec.path,
+            target.size,
+            record.exchanged[target.key],
+        )
         for target in record.begun.targets
     )

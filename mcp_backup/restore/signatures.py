@@ -18,6 +18,7 @@ from mcp_backup.errors import SourceMissing, SourceUnreadable
 from mcp_backup.restore.journal import Signature
 from mcp_backup.sources import beneath, capture
 from mcp_backup.sources.digest import of_file
+from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.source import SourceSpec
 
 ABSENT = "absent"
@@ -71,6 +72,23 @@ async def of_staged(spec: SourceSpec, directory: Path) -> Signature:
     if spec.kind == "files":
         return await to_thread.run_sync(_of_directory, directory)
     return await of_database(spec.name, await to_thread.run_sync(single_file, directory))
+
+
+async def of_kept(
+    spec: SourceSpec, kept: KeptCopy, directory: Path, paths: Iterable[str]
+) -> Signature:
+    """Return the signature of what an undo point holds.
+
+    A database's is that of the kept copy itself: rows written since are not in it, and a live
+    file that has them is neither old nor new.
+    """
+    if spec.kind == "files":
+        return await of_live(spec, paths)
+    if kept.state != "present":
+        return {DATABASE: ABSENT if kept.state == "absent" else DAMAGED}
+    images = await to_thread.run_sync(lambda: [p for p in directory.iterdir() if p.suffix == ""])
+    assert len(images) == 1, images
+    return await of_database(spec.name, images[0])
 
 
 async def of_database(name: str, path: Path) -> Signature:

@@ -38,7 +38,15 @@ from mcp_backup.restore.journal import (
     fsync_tree,
 )
 from mcp_backup.restore.keep_paths import keep_paths
-from mcp_backup.restore.signatures import ABSENT, DAMAGED, DATABASE, compare, differing, of_live
+from mcp_backup.restore.signatures import (
+    ABSENT,
+    DAMAGED,
+    DATABASE,
+    compare,
+    differing,
+    of_kept,
+    of_live,
+)
 from mcp_backup.sources import capture
 
 
@@ -94,20 +102,22 @@ class Swap:
         for target in record.begun.targets:
             if target.key not in record.exchanged:
                 try:
-                    await self.exchange(record, target)
-                    await self.note("exchanged", target=target.key)
+                    notes = await self.exchange(record, target)
+                    await self.note("exchanged", target=target.key, notes=notes)
                 except (BackupError, OSError) as error:
                     raise _ExchangeFailed(target, error) from error
 
-    async def exchange(self, record: Record, target: Target) -> None:
-        """Make one target new, and see that it is."""
+    async def exchange(self, record: Record, target: Target) -> list[str]:
+        """Make one target new, and see that it is; return notes for people."""
         self.journal.step(f"exchange {target.key}")
+        notes: list[str] = []
         if record.begun.purpose == "undo":
             await capture.put_back(target.spec, undo_source(record, target))
         else:
-            await capture.place(target.spec, record.staged(target))
+            notes = await capture.place(target.spec, record.staged(target))
         self.journal.step(f"verify {target.key}")
         _judge(target, await of_live(target.spec, record.new[target.key]), record.new[target.key])
+        return notes
 
     async def put_back(self, record: Record, target: Target) -> None:
         """Make one target what its undo point holds."""
@@ -136,11 +146,12 @@ class Swap:
         if record.begun.purpose == "undo" and target.spec.kind == "files":
             paths = tuple(record.new[target.key])
             await to_thread.run_sync(keep_paths, Path(target.spec.path), paths, directory)
+            signature = await of_live(target.spec, paths)
         else:
-            await capture.keep(target.spec, directory, record.staged(target))
+            kept = await capture.keep(target.spec, directory, record.staged(target))
+            signature = await of_kept(target.spec, kept, directory, record.new[target.key])
         self.journal.step(f"fsync undo {target.key}")
         await to_thread.run_sync(fsync_tree, directory)
-        signature = await of_live(target.spec, record.new[target.key])
         await self.note("kept", target=target.key, signature=dict(signature))
 
     async def _undone(self, failure: "_ExchangeFailed") -> NoReturn:

@@ -21,8 +21,8 @@ from mcp_backup.progress import Listener, nobody
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.reader import prove_blobs
 from mcp_backup.repository.repository import Repository
+from mcp_backup.restore.examining import examined
 from mcp_backup.restore.stager import in_bulk, stage
-from mcp_backup.sources.capture import examine
 from mcp_backup.sources.source import Finding
 from mcp_backup.verbs import Level
 
@@ -64,7 +64,7 @@ class Verifier:
         try:
             write = in_bulk(self.repository, self.pool, self.listener)
             await stage(self.repository, tree, directory, write)
-            return await examine(record.kind, directory, record.evidence)
+            return await examined(record, directory)
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))

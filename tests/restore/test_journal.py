@@ -36,7 +36,7 @@ def filled(restores: Path) -> Journal:
     journal.append("new", target=KEY, signature={"": "image:new"})
     journal.append("kept", target=KEY, signature={"": "image:old"})
     journal.append("exchanging")
-    journal.append("exchanged", target=KEY)
+    journal.append("exchanged", target=KEY, notes=["a note"])
     return journal
 
 
@@ -46,7 +46,7 @@ def test_a_journal_tells_what_was_written(tmp_path: Path) -> None:
     assert record.new == {KEY: {"": "image:new"}}
     assert record.kept == {KEY: {"": "image:old"}}
     assert record.exchanging
-    assert record.exchanged == {KEY}
+    assert record.exchanged == {KEY: ("a note",)}
     assert record.outcome is None
     assert not record.undoable
 
