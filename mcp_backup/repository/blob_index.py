@@ -29,6 +29,7 @@ _ENTRY = struct.Struct("<32sBIII")
 _SIZE = _ENTRY.size
 _HANDLE = ID_SIZE + 1  # an id and its kind: what an entry begins with
 _PLACE = struct.Struct("<III")
+_KINDS = tuple(BlobKind)
 _KIND_BYTE = tuple(bytes([kind]) for kind in BlobKind)
 _SMALLEST_TABLE = 1 << 10
 
@@ -141,7 +142,7 @@ class BlobIndex:
     def entries(self, pack: PackId) -> list[PackEntry]:
         """Return the entries of one pack, ordered by offset; none for a pack not listed."""
         found = [
-            PackEntry(BlobKind(kind), BlobId(blob), offset, length, plain)
+            PackEntry(_KINDS[kind], BlobId(blob), offset, length, plain)
             for listing in self._listings(pack)
             for blob, kind, offset, length, plain in _ENTRY.iter_unpack(listing)
         ]

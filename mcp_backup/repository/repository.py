@@ -151,10 +151,15 @@ class Repository:
     hostname: str
     username: str
     exclusive: bool = field(default=False, init=False)
+    _sealer: Sealer = field(init=False)  # for small objects, which are unsealed without a thread
     _snapshots: dict[SnapshotId, Snapshot] = field(default_factory=dict, init=False)
     _index: BlobIndex | None = field(default=None, init=False)
     _indexed: set[IndexId] = field(default_factory=set, init=False)  # index files in `_index`
     _loading: anyio.Lock = field(default_factory=anyio.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        """Set up the sealer."""
+        self._sealer = Sealer(self.key)
 
     async def load_unpacked(self, directory: Directory, identity: bytes) -> bytes:
         """Return the JSON of a snapshot, index or lock.
@@ -165,7 +170,9 @@ class Repository:
         """
         name = object_name(directory, identity)
         data = await self.store.get(name)
-        return await aside(len(data), lambda: _unsealed(self.key, name, data))
+        if len(data) < _SMALL:
+            return _unsealed(self._sealer, name, data)
+        return await to_thread.run_sync(_unsealed, Sealer(self.key), name, data)
 
     def seal_unpacked(self, document: bytes) -> tuple[bytes, bytes]:
         """Return the id and the sealed bytes of a snapshot, index or lock to be."""
@@ -248,7 +255,7 @@ class Repository:
 
         def decode() -> list[tuple[PackId, bytes]]:
             with about(name):
-                listings = decode_index(_unsealed(self.key, name, data))
+                listings = decode_index(_unsealed(Sealer(self.key), name, data))
                 return [(listing.pack, packed(listing.entries)) for listing in listings]
 
         return await aside(len(data), decode)
@@ -292,11 +299,13 @@ class Repository:
         with about(name):
             sealed = await self.store.get(name, location.offset, location.length)
 
-        def unseal() -> bytes:
+        def unseal(sealer: Sealer) -> bytes:
             with about(f"{name}: {kind.word} blob {identity.hex()}"):
-                return unseal_blob(Sealer(self.key), identity, sealed, location.plain_length)
+                return unseal_blob(sealer, identity, sealed, location.plain_length)
 
-        return await aside(len(sealed), unseal)
+        if len(sealed) < _SMALL:
+            return unseal(self._sealer)
+        return await to_thread.run_sync(unseal, Sealer(self.key))
 
     async def load_tree(self, identity: BlobId) -> list[Node]:
         """Return a directory's nodes, in stored order, whose names nobody judged yet.
@@ -327,11 +336,11 @@ def unseal_blob(sealer: Sealer, identity: BlobId, sealed: Buffer, plain_length: 
     return plaintext
 
 
-def _unsealed(key: MasterKey, name: str, data: bytes) -> bytes:
+def _unsealed(sealer: Sealer, name: str, data: bytes) -> bytes:
     with about(name):
         if digest(data) != identity_in(name):
             raise IntegrityError(f"{len(data)} bytes do not hash to its name")
-        return decode_unpacked(Sealer(key).unseal(data))
+        return decode_unpacked(sealer.unseal(data))
 
 
 async def aside(size: int, work: Callable[[], _T]) -> _T:

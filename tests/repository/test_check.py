@@ -101,6 +101,16 @@ async def test_a_flipped_byte_anywhere_in_any_object_is_found_and_named(
         store.contents[name] = intact
 
 
+@pytest.mark.parametrize("prefix", ["snapshots/", "index/"])
+async def test_an_object_under_the_name_of_another_is_found(prefix: str) -> None:
+    store, repository = await sound()
+    await save_backup(repository, {"more": [b"y"]})
+    first, second = await store.objects(prefix)
+    store.contents[first] = store.contents[second]
+    codes = {(f.code, f.subject) for f in (await check(repository)).findings}
+    assert (f"damaged-{prefix.rstrip('s/')}", first) in codes
+
+
 async def test_a_flipped_byte_in_a_blob_names_the_blob_and_only_that() -> None:
     store, repository = await sound()
     pack = (await packs_of(repository))[BlobKind.DATA]
