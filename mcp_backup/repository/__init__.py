@@ -9,7 +9,7 @@ Invariants, at any time and whatever was killed, and the test that keeps each:
                 goes packs, index, snapshot; reading goes snapshots, index:
                 tests/repository/test_repository.py
     named       what is loaded hashes to its name, or IntegrityError names the object:
-                tests/repository/test_damage.py
+                tests/repository/test_check.py
     alone       what deletes holds an exclusive lock, and a lock that was lost ends the work:
                 tests/repository/test_locks.py
     shared      restic honours our locks and we honour restic's; each reads what the other wrote:
