@@ -54,13 +54,10 @@ def _inflate_frames(data: memoryview, limit: int) -> bytes:
     parts: list[bytes] = []
     room = limit
     for _ in range(_MAX_FRAMES):
-        size = get_frame_size(data)
-        decompressor = ZstdDecompressor()
-        part = decompressor.decompress(data[:size], max_length=room + 1)
+        size = get_frame_size(data)  # which also tells that the frame is whole
+        part = ZstdDecompressor().decompress(data[:size], max_length=room + 1)
         if len(part) > room:
             raise IntegrityError(f"zstd frames hold more than the {limit} bytes promised")
-        if not decompressor.eof:
-            raise IntegrityError("zstd frame ends early")
         parts.append(part)
         room -= len(part)
         data = data[size:]

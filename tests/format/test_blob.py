@@ -89,6 +89,15 @@ def test_frames_without_size_with_checksum_and_in_a_row_are_read() -> None:
         inflate(FRAME + FRAME[:-1], 2 * len(TEXT))
 
 
+def test_a_frame_cut_short_anywhere_is_an_integrity_error() -> None:
+    unsized = ZstdCompressor(options={200: 0})
+    for frame in (FRAME, FRAME + FRAME, unsized.compress(TEXT) + unsized.flush()):
+        for end in range(len(frame)):
+            if end != len(FRAME):
+                with pytest.raises(IntegrityError):
+                    inflate(frame[:end], MEBIBYTE)
+
+
 def test_endless_empty_frames_are_refused_early() -> None:
     with pytest.raises(IntegrityError, match="frames where one is usual"):
         inflate(Compressor().frame(b"x") * 200_000, 1 << 30)

@@ -95,6 +95,15 @@ def test_the_cuts_do_not_depend_on_how_the_bytes_were_fed(sizes: list[int]) -> N
     assert chunks + cutter.finish() == cut(data)
 
 
+def test_a_cut_that_is_fed_in_two_parts_is_found() -> None:
+    data = noise(MEBIBYTE)
+    whole = cut(data)
+    end = len(whole[0])
+    for split in range(end - 10, end + 2):
+        cutter = ContentCutter()
+        assert cutter.feed(data[:split]) + cutter.feed(data[split:]) + cutter.finish() == whole
+
+
 def test_the_cuts_are_the_same_in_every_version() -> None:
     lengths = [len(chunk) for chunk in cut(hexadecimal(MEBIBYTE // 4))]
     assert lengths == [18989, 26129, 21558, 75137, 23097, 19448, 32670, 21955, 23161]
@@ -104,6 +113,9 @@ def test_runs_are_cut_at_the_maximum() -> None:
     for byte in (b"\0", b"a", b"\xff"):
         chunks = cut(byte * (2 * MEBIBYTE + 1))
         assert [len(chunk) for chunk in chunks] == [MAX_CHUNK, MAX_CHUNK, 1]
+    run, *others = cut(bytes(MAX_CHUNK + 1) + noise(MEBIBYTE))
+    assert len(run) == MAX_CHUNK
+    assert all(len(chunk) < MAX_CHUNK for chunk in others)
 
 
 def test_little_is_one_chunk_and_nothing_is_none() -> None:

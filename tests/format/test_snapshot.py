@@ -106,3 +106,9 @@ def test_an_impossible_member_is_an_integrity_error(member: str, value: object) 
     document = {**json.loads(encode_snapshot(FULL)), member: value}
     with pytest.raises(IntegrityError):
         decode_snapshot(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"NaN", b"Infinity"])
+def test_a_number_that_is_none_is_an_integrity_error(number: bytes) -> None:
+    with pytest.raises(IntegrityError, match="not JSON"):
+        decode_snapshot(encode_snapshot(FULL).replace(b"8192", number))
