@@ -7,8 +7,9 @@
     polite       while somebody reads or writes, we wait ten seconds, then refuse and say who
 
 A live file that is damaged is taken to be empty, by SQLITE_DBCONFIG_RESET_DATABASE: that too is
-one transaction, and rolls back to the damage. In a trial it mended every kind: garbage, text, cut
-off, page 1 overwritten, another page size in the WAL.
+one transaction, and rolls back to the damage. In trials it mended every kind (garbage, text, cut
+off, page 1 overwritten, another page size), except beside some WALs of other databases: those are
+removed first, and are in the undo point.
 """
 
 import os
@@ -36,6 +37,8 @@ from mcp_backup.sources.sqlite_file import MAGIC, LiveFile, copy_file, look, siz
 from mcp_backup.sources.sqlite_reading import Patience, busy, connected
 
 WAIT_SECONDS = 10.0
+_CHECKPOINT_SECONDS = 1.0  # the content is live already; this only makes the WAL small
+_DAMAGED = (apsw.NotADBError, apsw.CorruptError, apsw.ReadOnlyError)
 _UNTOUCHED = "Nothing live was touched."
 _SERIAL = count()
 
@@ -101,18 +104,33 @@ def _worded(name: str, path: Path) -> Iterator[None]:
 
 
 def _overwrite(live: LiveFile, image: Path) -> list[str]:
-    patience = Patience(WAIT_SECONDS)
     journal_mode = live.header[18] if live.header[:16] == MAGIC and len(live.header) > 18 else 0
-    with _opened(live, patience) as connection, _presented(image, journal_mode) as source:
+    with _presented(image, journal_mode) as source:
         try:
-            _copy(source, connection, patience)
-        except (apsw.NotADBError, apsw.CorruptError, apsw.ReadOnlyError):
+            _write(live, source, reset=False)
+        except _DAMAGED:
             _refuse_wal_holders(live)  # they would not see that the database began anew
-            connection.config(apsw.SQLITE_DBCONFIG_RESET_DATABASE, 1)
-            _copy(source, connection, patience)
-            connection.config(apsw.SQLITE_DBCONFIG_RESET_DATABASE, 0)
-    with _opened(live, Patience(1.0)) as connection:
+            try:
+                _write(live, source, reset=True)
+            except _DAMAGED:
+                if not os.path.lexists(live.wal):
+                    raise
+                _drop_wal(live)  # another database's, which SQLite cannot see past
+                _write(live, source, reset=True)
+    with _opened(live, _CHECKPOINT_SECONDS) as connection:
         return _checkpoint(live, connection)
+
+
+def _write(live: LiveFile, source: apsw.Connection, *, reset: bool) -> None:
+    with _opened(live, WAIT_SECONDS, reset=reset) as target:
+        patience = Patience(WAIT_SECONDS)
+        with target.backup("main", source, "main") as backup:
+            while not backup.done:
+                try:
+                    backup.step(-1)
+                except (apsw.BusyError, apsw.LockedError):
+                    if not patience():
+                        raise
 
 
 def _checkpoint(live: LiveFile, connection: apsw.Connection) -> list[str]:
@@ -126,25 +144,17 @@ def _checkpoint(live: LiveFile, connection: apsw.Connection) -> list[str]:
 
 
 @contextmanager
-def _opened(live: LiveFile, patience: Patience) -> Iterator[apsw.Connection]:
+def _opened(live: LiveFile, wait: float, *, reset: bool = False) -> Iterator[apsw.Connection]:
+    """Open the live database to be written; with `reset`, as if there were nothing in it."""
     connection = connected(live.path, apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.set_busy_handler(patience)
+        connection.config(apsw.SQLITE_DBCONFIG_RESET_DATABASE, int(reset))
+        connection.set_busy_handler(Patience(wait))
         connection.execute("PRAGMA synchronous=EXTRA")  # the journal's end must be durable, too
         connection.execute("PRAGMA fullfsync=1")
         yield connection
     finally:
         connection.close()
-
-
-def _copy(source: apsw.Connection, target: apsw.Connection, patience: Patience) -> None:
-    with target.backup("main", source, "main") as backup:
-        while not backup.done:
-            try:
-                backup.step(-1)
-            except (apsw.BusyError, apsw.LockedError):
-                if not patience():
-                    raise
 
 
 def _refuse_wal_holders(live: LiveFile) -> None:
@@ -164,8 +174,12 @@ def _drop_stale_wal(live: LiveFile) -> None:
     """
     stale = live.header[:16] == MAGIC and not live.in_wal_mode and os.path.lexists(live.wal)
     if stale and not holders_of([live.wal, live.shm]):
-        remove_durably(Path(live.wal))
-        remove_durably(Path(live.shm))
+        _drop_wal(live)
+
+
+def _drop_wal(live: LiveFile) -> None:
+    remove_durably(Path(live.wal))
+    remove_durably(Path(live.shm))
 
 
 def _create(name: str, path: Path, image: Path) -> None:
