@@ -23,7 +23,7 @@ from mcp_backup.sources.source import SourceSpec
 
 ABSENT = "absent"
 DAMAGED = "damaged"
-_DIRECTORY = "dir"
+_DIRECTORY = "dir:"
 DATABASE = ""  # the one path of a database
 
 Resemblance = Literal["old", "new", "mixed", "other"]
@@ -48,7 +48,9 @@ def compare(live: Signature, old: Signature, new: Signature) -> Resemblance:
 
 
 def _agree(found: str | None, wanted: str | None) -> bool:
-    return found == wanted or (wanted == ABSENT and found == _DIRECTORY)
+    if wanted == ABSENT and found is not None and found.startswith(_DIRECTORY):
+        return True
+    return found == wanted
 
 
 def differing(one: Signature, other: Signature) -> list[str]:
@@ -156,9 +158,8 @@ def _of_name(directory: int, name: str) -> str:
     if stat.S_ISLNK(found.st_mode):
         return f"link:{os.readlink(name, dir_fd=directory)}"
     if stat.S_ISDIR(found.st_mode):
-        return _DIRECTORY
+        return f"{_DIRECTORY}{found.st_mode & 0o777:o}"
     if not stat.S_ISREG(found.st_mode):
         return "other"
     with FileIO(beneath.open_file(directory, name)) as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777
-        return f"file:{mode:o}:{of_file(file)}"
+        return f"file:{os.fstat(file.fileno()).st_mode & 0o777:o}:{of_file(file)}"

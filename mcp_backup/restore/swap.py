@@ -12,6 +12,7 @@ comes from the undo point of the restore it undoes, and it keeps an undo point o
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -87,7 +88,7 @@ class Swap:
 
     async def abandon(self) -> None:
         """Clear away what was prepared, unless the exchange has begun; shielded, for cleanup."""
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), suppress(FileNotFoundError):  # it ended, and is gone
             record = await self.read()
             if not record.exchanging and record.outcome is None:
                 await self.end("abandoned", "")

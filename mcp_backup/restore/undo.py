@@ -17,7 +17,9 @@ from mcp_backup.restore.journal import (
     Begun,
     Journal,
     Record,
+    Signature,
     Steps,
+    Target,
     directory_of,
     nothing,
     read,
@@ -62,8 +64,12 @@ async def undo(
     )
     journal = await to_thread.run_sync(Journal.create, restores, begun, now, step)
     swap = Swap(journal)
-    await swap.prepared({key: undone.kept[key] for key in undone.kept})
-    await swap.run()
+    try:
+        await swap.prepared({target.key: _changed(undone, target) for target in begun.targets})
+        await swap.run()
+    except BaseException:
+        await swap.abandon()
+        raise
     return await swap.read()
 
 
@@ -122,6 +128,14 @@ def undoable(restores: Path, identity: str) -> Record:
             hint="There is nothing to undo. Nothing was touched.",
         )
     return record
+
+
+def _changed(record: Record, target: Target) -> Signature:
+    """Return what a restore changed, as it was before: what it left alone is not undone either."""
+    kept, new = record.kept[target.key], record.new[target.key]
+    if target.spec.kind != "files":
+        return kept
+    return {path: what for path, what in kept.items() if what != new[path]}
 
 
 def _undone_by(record: Record, records: Iterable[Record]) -> str:
