@@ -56,6 +56,11 @@ class Capture:
         self._child = child
         self._sending = anyio.Lock()
 
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._child.pid
+
     async def next(self) -> Entry | Filled | FileEnd | Evidence:
         """Wait for what comes next; the evidence comes last.
 
@@ -191,8 +196,8 @@ async def place(spec: SourceSpec, staged: Path) -> list[str]:
     return [str(note) for note in notes]
 
 
-async def put_back(spec: SourceSpec, directory: Path) -> None:
-    """Make live again what `keep` saved in `directory`.
+async def put_back(spec: SourceSpec, directory: Path) -> list[str]:
+    """Make live again what `keep` saved in `directory`; return notes for people.
 
     A crash or a cancel may leave it half done where raw files are put back; do it again then.
 
@@ -200,12 +205,13 @@ async def put_back(spec: SourceSpec, directory: Path) -> None:
         TargetBusy: a process holds the live file; nothing was changed.
         RestoreError: `directory` is not a complete undo point.
     """
-    await _asked(
+    notes = await _asked(
         f"putting back source {spec.name!r}",
         "put_back",
         spec=asdict(spec),
         directory=str(directory),
     )
+    return [str(note) for note in notes]
 
 
 async def export_sql(image: Path, out: Path) -> str:

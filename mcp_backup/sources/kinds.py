@@ -62,8 +62,8 @@ class Kind(Protocol):
         """Put the copy in the directory `staged` live, at `spec.path`; return notes for people."""
         ...
 
-    def put_back(self, spec: SourceSpec, directory: Path) -> None:
-        """Make live what `keep` saved in `directory`. May be repeated after a crash."""
+    def put_back(self, spec: SourceSpec, directory: Path) -> list[str]:
+        """Make live what `keep` saved in `directory`; return notes. May be repeated."""
         ...
 
 

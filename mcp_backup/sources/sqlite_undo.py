@@ -73,7 +73,7 @@ def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
     return KeptCopy(kept.state, size)
 
 
-def put_back(spec: SourceSpec, directory: Path) -> None:
+def put_back(spec: SourceSpec, directory: Path) -> list[str]:
     """Make the database what it was when `keep` saved it. May be repeated.
 
     Raises:
@@ -83,8 +83,7 @@ def put_back(spec: SourceSpec, directory: Path) -> None:
     kept = _record(directory)
     path = Path(os.path.realpath(spec.path))
     if kept.state == "present":
-        exchange(spec.name, path, directory / _IMAGE)
-        return
+        return exchange(spec.name, path, directory / _IMAGE)
     refuse_holders(spec.name, path)
     fresh = {}
     if kept.raw:
@@ -99,6 +98,7 @@ def put_back(spec: SourceSpec, directory: Path) -> None:
         if suffix in fresh:
             os.replace(fresh[suffix], f"{path}{suffix}")
             fsync_directory(path.parent)
+    return []
 
 
 def _keep_image(spec: SourceSpec, path: Path, directory: Path) -> _Kept:

@@ -102,7 +102,7 @@ def _place(fields: Fields) -> Any:
 
 def _put_back(fields: Fields) -> Any:
     spec = wire.spec_of(fields["spec"])
-    kind(spec.kind).put_back(spec, Path(fields["directory"]))
+    return kind(spec.kind).put_back(spec, Path(fields["directory"]))
 
 
 def _is_sound(fields: Fields) -> Any:
