@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import anyio
+
 from mcp_backup.engine import Engine
 from mcp_backup.opening import initialise, opened
 from mcp_backup.place import Place, utc_now
 from mcp_backup.settings import Settings
 from mcp_backup.settings_sections import ConfigSettings, DatabaseSettings, RepositorySettings
+from mcp_backup.sources.capture import fingerprints
 from mcp_backup.store.store import Store
 
 SECRET = "s3cret-of-the-project"  # noqa: S105 - planted, to be looked for where it must not be
@@ -81,7 +84,7 @@ def settings_of(root: Path) -> Settings:
 
 
 async def make_system(root: Path, rows: int = 200) -> System:
-    """Make the files, with all times in the past, and the repository."""
+    """Make the files and the repository."""
     root.mkdir(parents=True, exist_ok=True)
     make_database(root / "notes.db", rows)
     make_database(root / "tasks.db", rows)
@@ -93,7 +96,6 @@ async def make_system(root: Path, rows: int = 200) -> System:
     (project / ".env").chmod(0o600)
     system = System(root, settings_of(root))
     await initialise(system.settings)
-    settle(root)
     return system
 
 
@@ -109,12 +111,11 @@ def make_database(path: Path, rows: int) -> None:
         connection.executemany("INSERT INTO search (body) VALUES (?)", texts)
 
 
-def settle(root: Path) -> None:
-    """Set all times below `root` an hour back: nothing is too fresh to be trusted."""
-    for path in [root, *root.rglob("*")]:
-        if "backups" not in path.parts:
-            moment = path.lstat().st_mtime_ns - 3600 * 10**9
-            os.utime(path, ns=(moment, moment), follow_symlinks=False)
+async def settled(system: System) -> None:
+    """Wait until nothing is so fresh that its time stamps cannot be trusted: two seconds."""
+    with anyio.fail_after(10):
+        while not all(await fingerprints(system.settings.sources())):  # noqa: ASYNC110 - a clock, not us
+            await anyio.sleep(0.1)
 
 
 def count(path: Path, table: str = "notes") -> int:

@@ -75,40 +75,47 @@ class _ProcessHand:
         self._sending = anyio.Lock()
         self._pending: deque[_Pending] = deque()
         self._gone: WorkerDied | None = None
+        self._listening = anyio.CancelScope(shield=True)  # those who ask outlast a cancel
 
     @property
     def load(self) -> int:
         return len(self._pending)
 
     async def ask(self, kind: str, payload: bytes, **fields: int | str) -> Frame:
+        """Ask and wait for the answer, even when cancelled: until then the slot is the child's."""
         if self._gone is not None:
             raise self._gone
         request = _Pending()
-        async with self._sending:
-            self._pending.append(request)
-            with anyio.CancelScope(shield=True):  # half a frame would garble all that follow
+        with anyio.CancelScope(shield=True):  # half a frame would garble all that follow
+            async with self._sending:
+                self._pending.append(request)
                 await self._child.send(kind, payload, **fields)
-        await request.done.wait()
+            await request.done.wait()
         if request.answer is None:
             assert request.error is not None
             raise request.error
         return request.answer
 
     async def listen(self) -> None:
-        """Hand answers to those who wait for them, until cancelled or the child is gone."""
-        while True:
-            try:
-                reply = await self._child.receive()
-            except WorkerDied as error:
-                self._gone = error
-                while self._pending:
-                    request = self._pending.popleft()
-                    request.error = error
-                    request.done.set()
-                return
-            request = self._pending.popleft()
-            request.answer = reply
-            request.done.set()
+        """Hand answers to those who wait for them, until `end` or the child is gone."""
+        with self._listening:
+            while True:
+                try:
+                    reply = await self._child.receive()
+                except WorkerDied as error:
+                    self._gone = error
+                    while self._pending:
+                        request = self._pending.popleft()
+                        request.error = error
+                        request.done.set()
+                    return
+                request = self._pending.popleft()
+                request.answer = reply
+                request.done.set()
+
+    def end(self) -> None:
+        """Stop listening; nobody waits for an answer any more."""
+        self._listening.cancel()
 
 
 class Slots:
@@ -134,14 +141,20 @@ class SealingPool:
     """Hashes, seals and unseals slots of its arena. Calls may run concurrently."""
 
     def __init__(
-        self, arena: Arena, key: MasterKey, level: int, tasks: TaskGroup, stack: AsyncExitStack
+        self,
+        arena: Arena,
+        key: MasterKey,
+        tasks: TaskGroup,
+        stack: AsyncExitStack,
+        thread_requests: int,
     ) -> None:
         """Made by `sealing_pool`, which also ends it."""
         self.arena = arena
         self.slots = Slots(arena.slots)
-        self._key, self._level = key, level
+        self._key, self._level = key, DEFAULT_LEVEL
         self._tasks, self._stack = tasks, stack
-        self._local = SlotSealer(arena, key, level)
+        self._thread_requests = thread_requests
+        self._local = SlotSealer(arena, key, self._level)
         self._thread = _ThreadHand(self._local)
         self._processes: list[_ProcessHand] = []
         self._asked = 0
@@ -208,7 +221,7 @@ class SealingPool:
 
     async def _hand(self) -> _Hand:
         self._asked += 1
-        if self._asked <= _THREAD_REQUESTS:
+        if self._asked <= self._thread_requests:
             return self._thread
         if not self._processes:
             async with self._starting:
@@ -230,6 +243,7 @@ class SealingPool:
         for child in children:
             await child.receive()
             hand = _ProcessHand(child)
+            self._stack.callback(hand.end)
             self._tasks.start_soon(hand.listen)
             for number, path in self._files.items():
                 await hand.ask("open", b"", file=number, path=path)
@@ -245,8 +259,10 @@ def _workers() -> int:
 
 
 @asynccontextmanager
-async def sealing_pool(key: MasterKey, level: int = DEFAULT_LEVEL) -> AsyncIterator[SealingPool]:
-    """Provide a pool and its arena for one operation.
+async def sealing_pool(
+    key: MasterKey, *, thread_requests: int = _THREAD_REQUESTS
+) -> AsyncIterator[SealingPool]:
+    """Provide a pool and its arena for one operation; processes start after `thread_requests`.
 
     On leaving, however that happens, the children have ended and the shared memory is gone.
     """
@@ -254,7 +270,7 @@ async def sealing_pool(key: MasterKey, level: int = DEFAULT_LEVEL) -> AsyncItera
     try:
         async with AsyncExitStack() as stack, task_group() as tasks:
             try:
-                yield SealingPool(arena, key, level, tasks, stack)
+                yield SealingPool(arena, key, tasks, stack, thread_requests)
             finally:
                 tasks.cancel_scope.cancel()
     finally:

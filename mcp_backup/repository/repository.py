@@ -23,7 +23,7 @@ from mcp_backup.format.blob import BlobKind, Decompressor
 from mcp_backup.format.config import VERSION, Config, decode_config, encode_config, new_config
 from mcp_backup.format.crypto import Buffer, MasterKey, Sealer
 from mcp_backup.format.ids import BlobId, IndexId, PackId, SnapshotId, digest
-from mcp_backup.format.index import decode_index
+from mcp_backup.format.index import PackListing, decode_index
 from mcp_backup.format.key import generate_master_key
 from mcp_backup.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mcp_backup.format.tree import Node, decode_tree
@@ -260,14 +260,12 @@ class Repository:
 
         return await aside(len(data), decode)
 
-    def index_written(self, identity: bytes, index: BlobIndex | None = None) -> None:
-        """Note that the index in memory (`index`, if it still is) has what this file lists."""
-        if index is None or index is self._index:
+    def index_written(self, identity: bytes, listings: Iterable[PackListing]) -> None:
+        """Take an index file that was just stored into the index in memory, without reading it."""
+        if self._index is not None:
+            for listing in listings:
+                self._index.add(listing.pack, listing.entries)
             self._indexed.add(IndexId(identity))
-
-    def drop_index(self) -> None:
-        """Forget the index in memory, since it may list packs that no index file does."""
-        self._index, self._indexed = None, set()
 
     async def load_blob(self, kind: BlobKind, identity: BlobId) -> bytes:
         """Return a blob's plaintext, from whichever pack has it intact.

@@ -158,8 +158,6 @@ class Writer:
         name = await to_thread.run_sync(_finish, pack, self._header_sealer)
         await self._repository.store.put(f"data/{name.hex()[:2]}/{name.hex()}", pack.data)
         self.totals.stored += len(pack.data)
-        self._index.add(name, pack.entries)
-        self._claimed.difference_update((entry.kind, entry.id) for entry in pack.entries)
         self._listings.append(PackListing(name, tuple(pack.entries)))
         if sum(len(listing.entries) for listing in self._listings) >= _INDEX_BLOBS:
             await self._write_index()
@@ -170,8 +168,10 @@ class Writer:
             return
         listings, self._listings = self._listings, []
         document = await to_thread.run_sync(encode_index, listings)
-        index = await self._repository.save_unpacked("index", document)
-        self._repository.index_written(index)
+        identity = await self._repository.save_unpacked("index", document)
+        self._repository.index_written(identity, listings)
+        for listing in listings:
+            self._claimed.difference_update((entry.kind, entry.id) for entry in listing.entries)
 
 
 def _finish(pack: _OpenPack, sealer: Sealer) -> PackId:
@@ -187,13 +187,10 @@ def _finish(pack: _OpenPack, sealer: Sealer) -> PackId:
 async def writing(repository: Repository, pool: SealingPool) -> AsyncIterator[Writer]:
     """Provide a writer for one backup; the caller holds a lock on the repository.
 
-    Leaving by error or cancel leaves at most packs that nothing refers to; the index in memory,
-    which may know them, is dropped.
+    Leaving without `flush`, by error or cancel, leaves at most packs that nothing refers to: the
+    index learns of a blob only when an index file lists it, since another backup in this process
+    may rely on what the index says.
     """
     index = await repository.load_index(refresh=True)
-    try:
-        async with task_group() as uploads:
-            yield Writer(repository, index, pool, uploads)
-    except BaseException:
-        repository.drop_index()
-        raise
+    async with task_group() as uploads:
+        yield Writer(repository, index, pool, uploads)
