@@ -106,7 +106,7 @@ def _complaint(error: ErrorDetails, known: list[str]) -> str:
         return f"{name} is needed"
     if error["type"] == "bool_parsing":
         return f"{name} should be true or false"
-    message = error["msg"]
+    message = error["msg"].replace("tuple", "list")
     return f"{name} {message[0].lower()}{message[1:]}".replace("input should", "should")
 
 

@@ -25,7 +25,7 @@ from mcp_backup.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_GRACE_SECONDS = 3  # for calls under way when a signal comes; then they are cancelled
+_GRACE_SECONDS = 1  # for calls under way when a signal comes; then they are cancelled
 _NAMES = ("127.0.0.1", "localhost", "[::1]")  # a Host that no other site's name can resolve to
 
 

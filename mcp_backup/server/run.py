@@ -29,7 +29,10 @@ def serve_stdio(settings: Settings) -> None:
     """
     log_to_stderr()
     keeper = EngineKeeper(opening_of(settings))
-    anyio.run(_serve, build_server(keeper), keeper)
+    try:
+        anyio.run(_serve, build_server(keeper), keeper)
+    except* BrokenPipeError:
+        logger.info("the client has gone")
 
 
 async def _serve(server: MCPServer[None], keeper: EngineKeeper) -> None:

@@ -31,7 +31,7 @@ from mcp_backup.server.summaries import (
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import BackupType, CreateRequest, Level, RestorePlan, RestoreRequest
 
-_DEFAULT_LIMIT = 10  # backups in a page: with their names and text about 1,000 tokens
+DEFAULT_LIMIT = 10  # backups in a page: with their names and text about 1,000 tokens
 
 _READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
@@ -61,9 +61,8 @@ BackupId = Annotated[
 ]
 TypeName = Literal["full", "incremental", "database", "config", "workflow"]
 LevelName = Literal["structure", "data", "restore"]
-ComponentNames = Annotated[
-    tuple[Literal["databases", "config", "workflows"], ...], BeforeValidator(_separated)
-]
+ComponentName = Literal["databases", "config", "workflows"]
+ComponentNames = Annotated[tuple[ComponentName, ...], BeforeValidator(_separated)]
 Moment = Annotated[str, Field(max_length=40, description="ISO 8601; UTC unless it says otherwise")]
 
 
@@ -99,7 +98,7 @@ def _create_backup(engine: EngineSource) -> Tool:
         Nothing live is changed. Cancelling leaves no backup.
         """
         request = CreateRequest(BackupType(backup_type), databases, verify, note)
-        report = await (await engine()).create(request, listener(ctx))
+        report = await (await engine()).create(request, listener(ctx.report_progress))
         return told(report, BackupReply.of, backup_summary)
 
     return closed(create_backup, "Create a backup", _ADDS)
@@ -108,7 +107,7 @@ def _create_backup(engine: EngineSource) -> Tool:
 def _list_backups(engine: EngineSource) -> Tool:
     async def list_backups(  # noqa: PLR0913 - the tool's arguments, one by one
         *,
-        limit: Annotated[int, Field(ge=1, le=100)] = _DEFAULT_LIMIT,
+        limit: Annotated[int, Field(ge=1, le=100)] = DEFAULT_LIMIT,
         cursor: Annotated[Id, Field(description="next_cursor of the page before")] = "",
         source: Annotated[Id, Field(description="only backups that hold this source")] = "",
         backup_type: Literal["", "full", "incremental", "database", "config", "workflow"] = "",
@@ -143,7 +142,9 @@ def _verify_backup(engine: EngineSource) -> Tool:
         ] = "data",
     ) -> Annotated[CallToolResult, VerifyReply]:
         """Check that a backup can be restored. Findings are what does not agree."""
-        report = await (await engine()).verify(backup_id, Level(level), listener(ctx))
+        report = await (await engine()).verify(
+            backup_id, Level(level), listener(ctx.report_progress)
+        )
         return told(report, VerifyReply.of, verify_summary)
 
     return closed(verify_backup, "Verify a backup", _READS)
@@ -182,7 +183,7 @@ def _restore_backup(engine: EngineSource) -> Tool:
         if dry_run or (not plan_id and plan.target == "original"):
             return told(plan, RestoreReply.planned, restore_summary)
         consent = consented(answer, f"plan {plan.plan_id}")
-        report = await at.restore(plan.plan_id, listener(ctx), consent=consent)
+        report = await at.restore(plan.plan_id, listener(ctx.report_progress), consent=consent)
         return told(report, RestoreReply.done, restore_summary)
 
     return closed(restore_backup, "Restore a backup", _REPLACES)
@@ -199,7 +200,9 @@ def _undo_restore(engine: EngineSource) -> Tool:
     ) -> Annotated[CallToolResult, UndoReply]:
         """Put live data back as it was before a restore. A person must agree, as to a restore."""
         consent = consented(answer, f"the undo of {restore_id}")
-        report = await (await engine()).undo(restore_id, listener(ctx), consent=consent)
+        report = await (await engine()).undo(
+            restore_id, listener(ctx.report_progress), consent=consent
+        )
         return told(report, UndoReply.of, undo_summary)
 
     return closed(undo_restore, "Undo a restore", _REPLACES)

@@ -1,0 +1,136 @@
+"""The server as a daemon: streamable HTTP on this machine only."""
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import httpx2
+import pytest
+from mcp import MCPError
+from mcp.client import Client
+
+from mcp_backup.errors import SettingsInvalid
+from mcp_backup.server.http import serve_http
+from tests.server.conftest import ERAS, Era, Facts, Machine, answered, refusal
+from tests.server.test_stdio import PATIENCE, large, pipe
+
+__all__ = ["large"]  # a fixture
+
+
+class Daemon:
+    """A daemon on a free port, at `address`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
+        self.address = address
+        self._process = process
+        self._told = False
+
+    def stop(self) -> None:
+        """Tell it to stop, once."""
+        if not self._told:
+            self._process.send_signal(signal.SIGTERM)
+        self._told = True
+
+
+@contextmanager
+def daemon(machine: Machine) -> Iterator[Daemon]:
+    """Run a daemon; it must end well when it is told to stop."""
+    with subprocess.Popen(
+        machine.command("serve", "--http", "--port", "0"), stderr=subprocess.PIPE
+    ) as process:
+        try:
+            found = (re.search(rb"serving at (.*)/mcp", line) for line in pipe(process.stderr))
+            daemon = Daemon(process, next(match[1].decode() for match in found if match))
+            yield daemon
+            daemon.stop()
+            pipe(process.stderr).read()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+async def test_clients_of_both_eras_share_one_daemon(machine: Machine) -> None:
+    with daemon(machine) as running:
+        for era in ERAS:
+            async with Client(f"{running.address}/mcp", mode=era) as client:
+                assert (await answered(client, "create_backup", backup_type="config"))["status"]
+                assert (await refusal(client, "create_backup", bogus=1))[0] == "usage"
+        assert (await answered_once(running.address))["total"] == 3
+
+
+async def answered_once(address: str) -> Facts:
+    async with Client(f"{address}/mcp") as client:
+        return await answered(client, "list_backups")
+
+
+async def test_requests_for_other_sites_are_refused(machine: Machine) -> None:
+    with daemon(machine) as running:
+        assert (await answered_once(running.address))["total"] == 1
+        async with httpx2.AsyncClient(base_url=running.address) as http:
+            assert (await http.get("/healthz")).json() == {"status": "ok"}
+            for path in ("/healthz", "/mcp"):
+                answer = await http.get(path, headers={"Host": "evil.example"})
+                assert answer.status_code == 400
+            answer = await http.post("/mcp", headers={"Origin": "http://evil.example"}, json={})
+            assert answer.status_code == 403
+
+
+async def test_health_names_what_keeps_the_repository_shut(machine: Machine) -> None:
+    (machine.root / "backups.key").write_text("not it")
+    with daemon(machine) as running:
+        async with Client(f"{running.address}/mcp") as client:
+            assert (await refusal(client, "list_backups"))[0] == "wrong-password"
+        async with httpx2.AsyncClient(base_url=running.address) as http:
+            answer = await http.get("/healthz")
+    assert (answer.status_code, answer.json()["code"]) == (503, "wrong-password")
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_signal_in_the_middle_of_a_backup_leaves_none_and_ends_well(
+    large: Machine, era: Era
+) -> None:
+    with daemon(large) as running:
+
+        async def stop(progress: float, total: float | None, message: str | None) -> None:
+            running.stop()
+
+        async def back_up() -> None:
+            async with Client(f"{running.address}/mcp", mode=era) as client:
+                await client.call_tool("create_backup", {}, progress_callback=stop)
+                pytest.fail("it was done before the signal came")
+
+        with pytest.raises((MCPError, ExceptionGroup)):
+            await back_up()
+    async with large.engine() as engine:
+        assert (await engine.check()).ok
+        assert (await engine.backups()).total == 1
+
+
+async def test_a_client_that_goes_away_cancels_its_backup(large: Machine) -> None:
+    """By the 2026 protocol; in the 2025 one a lost connection does not mean that."""
+    with daemon(large) as running:
+        with anyio.CancelScope() as connection:
+
+            async def hang_up(progress: float, total: float | None, message: str | None) -> None:
+                connection.cancel()
+
+            async with Client(f"{running.address}/mcp", mode="2026-07-28") as client:
+                await client.call_tool("create_backup", {}, progress_callback=hang_up)
+        assert (await answered_once(running.address))["total"] == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "backup.example"])  # noqa: S104
+def test_an_address_that_others_can_reach_is_refused(machine: Machine, host: str) -> None:
+    with pytest.raises(SettingsInvalid, match="other machines can reach"):
+        serve_http(machine.settings(), host, 0)
+
+
+def test_a_port_in_use_is_told(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SettingsInvalid, match=f"cannot listen on 127.0.0.1, port {port}"):
+            serve_http(machine.settings(), "127.0.0.1", port)
