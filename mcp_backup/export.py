@@ -18,6 +18,7 @@ from mcp_backup.catalog import Backup
 from mcp_backup.durable import fsync_directory
 from mcp_backup.engine import Engine
 from mcp_backup.errors import NotExportable, StoreDenied, UnknownSource, UsageError
+from mcp_backup.format.zstd import ZstdCompressor
 from mcp_backup.manifest import SourceRecord
 from mcp_backup.progress import Listener, nobody
 from mcp_backup.repository.locks import locked
@@ -28,6 +29,8 @@ from mcp_backup.sources.capture import export_sql
 from mcp_backup.sources.export_tar import write_tar
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import ExportReport
+
+_TAR_LEVEL = 3  # zstd's own default: an archive is written once and kept
 
 
 async def export_backup(  # noqa: PLR0913 - one parameter per choice
@@ -57,7 +60,8 @@ async def export_backup(  # noqa: PLR0913 - one parameter per choice
             image = await to_thread.run_sync(single_file, directory / record.tree)
             proof = await export_sql(image, partial)
         else:
-            count = await to_thread.run_sync(write_tar, directory, partial)
+            compressor = ZstdCompressor(level=_TAR_LEVEL)
+            count = await to_thread.run_sync(write_tar, directory, partial, compressor)
             proof = f"{count} entries, each file equal to the digest taken at its capture"
     size = (await to_thread.run_sync(out.stat)).st_size
     return ExportReport(backup.backup_id, str(out), size, proof)

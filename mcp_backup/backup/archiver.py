@@ -30,7 +30,7 @@ from mcp_backup.progress import Listener, Progress
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import Writer
-from mcp_backup.sources.capture import Capture, Filled, captured, fingerprint
+from mcp_backup.sources.capture import Capture, FileEnd, Filled, captured, fingerprint
 from mcp_backup.sources.source import Entry, Evidence, SourceSpec
 from mcp_backup.tasks import task_group
 
@@ -233,6 +233,7 @@ class _Reading:
         async with task_group() as saves:
             while isinstance(event := await capture.next(), Filled):
                 saves.start_soon(save, event)
+        assert isinstance(event, FileEnd), event
         return content.finish(), event.size
 
     async def _stream(
@@ -242,6 +243,7 @@ class _Reading:
             await content.save(event.slot, event.length)
             await capture.give(event.slot)
             await report.add(event.length)
+        assert isinstance(event, FileEnd), event
         return await content.finish(), event.size
 
 
