@@ -14,6 +14,7 @@ SLACK bytes before the content never overtakes it: a slot is sealed in place.
 import mmap
 import os
 import tempfile
+from contextlib import suppress
 from typing import Self
 
 SLOT_SIZE = 2 << 20  # a slot costs the event loop 1 ms, hashing and sealing it 10 ms
@@ -56,7 +57,8 @@ class Arena:
         return self._view[start : start + _STRIDE]
 
     def close(self) -> None:
-        """Unmap and close; every view must have been released."""
+        """Close; the memory goes with the last view of it, which a traceback may still hold."""
         self._view.release()
-        self._map.close()
+        with suppress(BufferError):
+            self._map.close()
         os.close(self.fd)

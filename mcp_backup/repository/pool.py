@@ -114,7 +114,7 @@ class _ProcessHand:
                 request.done.set()
 
     def end(self) -> None:
-        """Stop listening; nobody waits for an answer any more."""
+        """Stop listening: nobody waits for an answer any more."""
         self._listening.cancel()
 
 
@@ -157,6 +157,7 @@ class SealingPool:
         self._local = SlotSealer(arena, key, self._level)
         self._thread = _ThreadHand(self._local)
         self._processes: list[_ProcessHand] = []
+        self._listening: list[_ProcessHand] = []  # those and, while they start, perhaps more
         self._asked = 0
         self._starting = anyio.Lock()
         self._files: dict[int, str] = {}
@@ -243,12 +244,17 @@ class SealingPool:
         for child in children:
             await child.receive()
             hand = _ProcessHand(child)
-            self._stack.callback(hand.end)
+            self._listening.append(hand)
             self._tasks.start_soon(hand.listen)
             for number, path in self._files.items():
                 await hand.ask("open", b"", file=number, path=path)
             hands.append(hand)
         self._processes = hands
+
+    def end(self) -> None:
+        """Listen to no process any more: nobody waits for an answer."""
+        for hand in self._listening:
+            hand.end()
 
 
 def _workers() -> int:
@@ -269,9 +275,10 @@ async def sealing_pool(
     arena = Arena.create(_CAPTURE_SLOTS + _SLOTS_PER_WORKER * _workers())
     try:
         async with AsyncExitStack() as stack, task_group() as tasks:
+            pool = SealingPool(arena, key, tasks, stack, thread_requests)
             try:
-                yield SealingPool(arena, key, tasks, stack, thread_requests)
+                yield pool
             finally:
-                tasks.cancel_scope.cancel()
+                pool.end()
     finally:
         arena.close()
