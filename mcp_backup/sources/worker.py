@@ -115,7 +115,7 @@ def _content_digest(fields: Fields) -> Any:
 
 
 def _export_sql(fields: Fields) -> Any:
-    exporter = import_module("mcp_backup.sources.export")
+    exporter = import_module("mcp_backup.sources.export_sql")
     return exporter.export_sql(Path(fields["image"]), Path(fields["out"]))
 
 
