@@ -1,12 +1,10 @@
 """Tables left out of a backup: kept in the image, empty, and their bytes wiped from it.
 
 Done on a private copy, page by page as SQLite deletes: other pages stay where they were, so
-that they are recognised as known. What SQLite leaves in pages that it once freed is wiped too.
-Remnants inside pages that other tables took over long ago are beyond reach; a database that was
-`VACUUM`ed, or has `secure_delete` on, has none.
+that they are recognised as known. What lies between rows is wiped everywhere (`sqlite_wipe`): rows
+deleted long ago are found there, in pages that other tables have taken over since.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ import apsw
 from mcp_backup.errors import SettingsInvalid, SourceUnreadable
 from mcp_backup.sources.sqlite_evidence import quoted
 from mcp_backup.sources.sqlite_reading import connected
+from mcp_backup.sources.sqlite_wipe import wipe_unused
 
 _STATISTICS = ("sqlite_stat1", "sqlite_stat3", "sqlite_stat4")  # the last two hold samples of rows
 _NOT_EMPTIED = {"view": "a view", "shadow": "a part of a virtual table"}
@@ -44,7 +43,7 @@ def empty_tables(name: str, copy: Path, tables: Sequence[str]) -> list[str]:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         connection.close()
-    _wipe_free_pages(copy)
+    wipe_unused(copy)
     return found
 
 
@@ -123,35 +122,13 @@ def _empty_index(connection: apsw.Connection, index: str) -> None:
 
 def _forget_statistics(connection: apsw.Connection, tables: Sequence[str]) -> None:
     """Forget the planner's statistics of these tables, and of the shadow tables below them."""
-    named = "tbl = ?1 OR substr(tbl, 1, length(?1) + 1) = ?1 || '_'"
     for statistics in _STATISTICS:
         there = "SELECT 1 FROM sqlite_schema WHERE name = ?"
-        if connection.execute(there, (statistics,)).get is not None:
-            for table in tables:
-                connection.execute(f"DELETE FROM {statistics} WHERE {named}", (table,))
-
-
-def _wipe_free_pages(copy: Path) -> None:
-    """Zero what is on pages that no table uses: SQLite wiped only those it freed just now.
-
-    The free list is a chain of trunk pages: next trunk, count, and that many leaves' numbers;
-    uint32 big-endian each. A leaf's content means nothing, nor does what follows in a trunk.
-    """
-    with open(copy, "r+b", buffering=0) as file:
-        header = file.read(100)
-        page_size = int.from_bytes(header[16:18], "big")
-        page_size = 65536 if page_size == 1 else page_size
-        pages = os.fstat(file.fileno()).st_size // page_size
-        trunk, seen = int.from_bytes(header[32:36], "big"), set[int]()
-        while 0 < trunk <= pages and trunk not in seen:
-            seen.add(trunk)
-            at = (trunk - 1) * page_size
-            content = os.pread(file.fileno(), page_size, at)
-            count = min(int.from_bytes(content[4:8], "big"), page_size // 4 - 2)
-            for position in range(8, 8 + 4 * count, 4):
-                leaf = int.from_bytes(content[position : position + 4], "big")
-                if 0 < leaf <= pages:
-                    os.pwrite(file.fileno(), bytes(page_size), (leaf - 1) * page_size)
-            end = 8 + 4 * count
-            os.pwrite(file.fileno(), bytes(page_size - end), at + end)
-            trunk = int.from_bytes(content[:4], "big")
+        if connection.execute(there, (statistics,)).get is None:
+            continue
+        for table in tables:
+            connection.execute(
+                f"DELETE FROM {statistics} WHERE tbl = ?1 OR "
+                "substr(tbl, 1, length(?1) + 1) = ?1 || '_'",
+                (table,),
+            )

@@ -207,6 +207,8 @@ def identity(live: LiveFile) -> tuple[tuple[object, ...], int]:
             continue
         if path != live.path and not status.st_size:
             continue  # an empty side file is none
+        if path == live.journal and not _is_hot(path):
+            continue  # nor is one that has been done with
         with open(path, "rb", buffering=0) as file:
             header = file.read(length)
         times = (status.st_mtime_ns, status.st_ctime_ns)

@@ -152,7 +152,8 @@ def test_a_collation_that_only_the_program_knows_does_not_stop_a_capture(tmp_pat
     connection = apsw.Connection(str(live))
     connection.create_collation("ours", lambda one, other: (one < other) - (one > other))
     connection.execute("CREATE TABLE t(text TEXT COLLATE ours UNIQUE)")
-    connection.executemany("INSERT INTO t VALUES (?)", [(f"{i}",) for i in range(500)])
+    with connection:
+        connection.executemany("INSERT INTO t VALUES (?)", [(f"{i}",) for i in range(500)])
     connection.close()
     (tmp_path / "staged").mkdir()
     taking = Taking(tmp_path / "staged")
