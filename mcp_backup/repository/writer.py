@@ -5,6 +5,7 @@ durable before `flush` returns, and only then may a snapshot refer to the blobs.
 leaves are packs and blobs that nothing refers to; `prune` removes them.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from mcp_backup.format.ids import BlobId, PackId, digest
 from mcp_backup.format.index import PackListing, encode_index
 from mcp_backup.format.pack import TARGET_SIZE, PackEntry, encode_header, pack_size
 from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.repository.objects import object_name
 from mcp_backup.repository.pool import DEFAULT_LEVEL, SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.tasks import task_group
@@ -56,7 +58,9 @@ class _OpenPack:
 class Writer:
     """Adds blobs to a repository; each is stored once, however often it is saved.
 
-    Calls may run concurrently. After any failure or cancel the writer is not used again.
+    Calls may run concurrently. A cancelled `save` or `save_slot` may or may not have stored its
+    blobs; those whose ids it did not return are saved again by whoever needs them. After any
+    other failure the writer is not used again.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Writer:
         self._sealer, self._header_sealer = Sealer(repository.key), Sealer(repository.key)
         self._compressor = Compressor(DEFAULT_LEVEL)
         self._open = {kind: _OpenPack(kind) for kind in BlobKind}
+        self._closed: deque[_OpenPack] = deque()  # full, and not being stored yet
         self._claimed: set[tuple[BlobKind, bytes]] = set()  # saved, but not in the index yet
         self._listings: list[PackListing] = []
 
@@ -104,9 +109,13 @@ class Writer:
             if self._claim(BlobKind.DATA, blob):
                 chunks += (start, length)
                 new.append(blob)
-                self.totals.plain += length
         if new:
-            sizes = await self._pool.seal(slot, chunks)
+            try:
+                sizes = await self._pool.seal(slot, chunks)
+            except BaseException:  # a source that fails is left behind, and others may hold these
+                self._claimed.difference_update((BlobKind.DATA, blob) for blob in new)
+                raise
+            self.totals.plain += sum(chunks[1::2])
             blobs = list(zip(new, sizes[::2], sizes[1::2], strict=True))
             sealed = self._pool.arena.sealed(slot)[: sum(sizes[::2])]
             await self._append(BlobKind.DATA, sealed, blobs)
@@ -116,6 +125,7 @@ class Writer:
         """Make everything saved so far durable and listed in the index."""
         for kind in BlobKind:
             await self._close_pack(kind)
+        await self._upload()
         for _ in range(_UPLOADS):
             await self._room.acquire()
         await self._write_index()
@@ -151,8 +161,17 @@ class Writer:
         if not pack.entries:
             return
         self._open[kind] = _OpenPack(kind)
-        await self._room.acquire()
-        self._uploads.start_soon(self._store, pack)
+        self._closed.append(pack)
+        await self._upload()
+
+    async def _upload(self) -> None:
+        """Begin to store every closed pack; a cancel leaves those that wait to the next call."""
+        while self._closed:
+            await self._room.acquire()
+            if self._closed:
+                self._uploads.start_soon(self._store, self._closed.popleft())
+            else:
+                self._room.release()
 
     async def _store(self, pack: _OpenPack) -> None:
         name = await to_thread.run_sync(_finish, pack, self._header_sealer)
@@ -167,8 +186,11 @@ class Writer:
         if not self._listings:
             return
         listings, self._listings = self._listings, []
-        document = await to_thread.run_sync(encode_index, listings)
-        identity = await self._repository.save_unpacked("index", document)
+        identity, sealed = await to_thread.run_sync(
+            lambda: self._repository.seal_unpacked(encode_index(listings))
+        )
+        await self._repository.store.put(object_name("index", identity), sealed)
+        self.totals.stored += len(sealed)
         self._repository.index_written(identity, listings)
         for listing in listings:
             self._claimed.difference_update((entry.kind, entry.id) for entry in listing.entries)

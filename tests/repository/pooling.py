@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
+import anyio
+
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import ID_SIZE, BlobId
 from mcp_backup.repository.pool import SealingPool, sealing_pool
@@ -44,6 +46,18 @@ class Bench:
     async def load(self, blobs: Sequence[BlobId]) -> bytes:
         """The blobs' plaintexts, end to end, by the repository's own slow way."""
         return b"".join([await self.repository.load_blob(BlobKind.DATA, blob) for blob in blobs])
+
+    async def save_all(self, parts: Sequence[Sequence[bytes]]) -> list[list[BlobId]]:
+        """Save several slots side by side with one writer, and flush it."""
+        saved: dict[int, list[BlobId]] = {}
+
+        async def save(number: int) -> None:
+            saved[number] = await self.save(writer, parts[number])
+
+        async with self.writer() as writer, anyio.create_task_group() as tasks:
+            for number in range(len(parts)):
+                tasks.start_soon(save, number)
+        return [saved[number] for number in range(len(parts))]
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The crew for slots: the same answers from a thread and from processes, and slots that are safe."""
+"""The crew for slots: the same answers from a thread and from processes; slots are safe."""
 
 import os
 import signal
