@@ -2,18 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import typer
 
 from mcp_backup.cli.surroundings import Surroundings
-from mcp_backup.engine import Engine
-from mcp_backup.opening import opened
 from mcp_backup.progress import Listener
+from mcp_backup.server.keeper import opening_of
 from mcp_backup.settings import Settings, load_settings
 from mcp_backup.terminal import Terminal
 from mcp_backup.terminal_progress import progress_bars
+
+if TYPE_CHECKING:
+    from mcp_backup.engine import Engine
 
 T = TypeVar("T")
 INTERRUPTED = 130
@@ -39,7 +41,7 @@ class Session:
         around = self.surroundings
         return load_settings(around.config, around.environ, around.cwd)
 
-    def run(self, work: Callable[[Engine, Listener], Awaitable[T]], *, unfinished: str) -> T:
+    def run(self, work: Callable[["Engine", Listener], Awaitable[T]], *, unfinished: str) -> T:
         """Do the work on an engine opened for it, with progress shown.
 
         `unfinished` says what is still true when the person stops it with Ctrl-C.
@@ -47,7 +49,7 @@ class Session:
         settings = self.settings()
 
         async def at_work() -> T:
-            async with opened(settings) as engine:
+            async with opening_of(settings)() as engine:
                 with progress_bars(self.terminal) as listener:
                     return await work(engine, listener)
 

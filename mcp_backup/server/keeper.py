@@ -1,8 +1,8 @@
 """The one engine of a server, for as long as the server runs.
 
 A server must start and answer even when its repository cannot be opened, so that an agent can
-tell the person why. The engine is opened by a task of its own, at once and, where that failed,
-again at the next call.
+tell the person why. The engine is opened by a task of its own: when it is first asked for, or
+soon after the start; and, where that failed, again at the next call.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mcp_backup.engine import Engine
     from mcp_backup.settings import Settings
 
+_HANDSHAKE_SECONDS = 0.5  # a client's first questions come first; they need no engine
+
 Opening = Callable[[], AbstractAsyncContextManager["Engine"]]
 EngineSource = Callable[[], Awaitable["Engine"]]
 
@@ -27,8 +29,8 @@ EngineSource = Callable[[], Awaitable["Engine"]]
 def opening_of(settings: "Settings") -> Opening:
     """Return what opens the engine on some settings.
 
-    The engine's modules take a tenth of a second to load. They are loaded when it is opened,
-    beside the event loop, so that a server answers its first requests meanwhile.
+    The engine's modules take a tenth of a second to load. They are loaded when it is opened, and
+    beside the event loop, so that no client waits for them in vain.
     """
 
     @asynccontextmanager
@@ -68,13 +70,16 @@ class EngineKeeper:
                 finally:
                     keeping.cancel()
         finally:
-            self._running, self._state, self._settled = False, None, anyio.Event()
+            self._running, self._state = False, None
+            self._settled, self._asked = anyio.Event(), anyio.Event()
             self._ended.set()
             self._ended = anyio.Event()
 
     async def _keep(self, *, task_status: TaskStatus[anyio.CancelScope]) -> None:
         with anyio.CancelScope(shield=True) as keeping:
             task_status.started(keeping)
+            with anyio.move_on_after(_HANDSHAKE_SECONDS):
+                await self._asked.wait()
             while True:
                 self._asked = anyio.Event()
                 try:
@@ -97,7 +102,7 @@ class EngineKeeper:
         """
         if isinstance(self._state, BackupError):
             self._state, self._settled = None, anyio.Event()
-            self._asked.set()
+        self._asked.set()
         await self._settled.wait()
         if isinstance(self._state, BackupError):
             raise self._state.with_traceback(None)

@@ -17,7 +17,9 @@ def loaded(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("library", ["mcp_backup.engine", "cryptography", "uvicorn", "apsw"])
+@pytest.mark.parametrize(
+    "library", ["mcp_backup.engine", "mcp_backup.repository", "typer", "rich", "apsw"]
+)
 def test_what_the_first_answers_do_not_need_is_loaded_later(library: str) -> None:
     assert library not in loaded("import mcp_backup.server.run")
 
