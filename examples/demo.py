@@ -38,7 +38,8 @@ def main() -> None:
     if sys.argv[1:2] == ["--write"]:
         keep_writing(Path(sys.argv[2]))
     else:
-        place = Path(tempfile.mkdtemp(prefix="mcp-backup-demo-"))
+        place = Path(tempfile.mkdtemp(prefix="mcp-backup-demo-")).resolve() / "ecosystem"
+        place.mkdir()
         story = Story(place)
         with writer(place / "akosha/data/memories.db"):
             anyio.run(story.tell)
@@ -114,7 +115,7 @@ class Story:
         expect(total(self.memories) == TOTAL, "the balances add up again")
         before = rows(self.memories, "transfers")
         until(lambda: rows(self.memories, "transfers") > before)
-        expect(True, "the process that had the database open writes on, into the restored data")
+        say("    ok: the process that had the database open writes on, into the restored data")
 
         self.step("In a terminal: on second thoughts, as it was before the restore")
         self.terminal("undo", done["undo_id"], "--yes")
@@ -136,7 +137,7 @@ class Story:
         self.run(*self.restic(restic, "check", "--read-data"))
         out = self.place / "from-restic"
         tag = f"--tag={self.backup_id}"
-        self.run(*self.restic(restic, "restore", "latest", tag, f"--target={out}"))
+        self.run(*self.restic(restic, "restore", "latest", tag, f"--target=./{out.name}"))
         ours = await self.tool(client, "restore_backup", backup_id=self.backup_id, target="scratch")
         for target in ours["targets"]:
             if target["component"] == "databases":
@@ -149,7 +150,7 @@ class Story:
         say(f"  cd {self.place}")
         for verb in ("list", "doctor", "create --note mine", "undo", "check --level data"):
             say(f"  {program} {verb}")
-        say(f"  rm -r {self.place}")
+        say(f"  rm -r {self.place.parent}")
 
     def step(self, what: str) -> None:
         """Head a paragraph."""
@@ -157,8 +158,7 @@ class Story:
 
     def restic(self, program: str, *arguments: str) -> tuple[str, ...]:
         """Word a restic command on the repository."""
-        place = self.place
-        options = (f"--repo={place / 'backups'}", f"--password-file={place / 'backups.key'}")
+        options = ("--repo=./backups", "--password-file=./backups.key")
         return (program, "--no-cache", *options, *arguments)
 
     def terminal(self, *arguments: str) -> None:
@@ -175,8 +175,13 @@ class Story:
         """Run a program to its end; what it says is indented."""
         ran = subprocess.run(command, cwd=self.place, capture_output=True, text=True, check=False)
         for line in (ran.stdout + ran.stderr).splitlines():
-            say(f"    {line}")
-        expect(ran.returncode == 0, f"done, exit code {ran.returncode}")
+            self.quote(line)
+        if ran.returncode != 0:
+            expect(False, f"done with exit code 0, not {ran.returncode}")
+
+    def quote(self, line: str) -> None:
+        """Show a line of somebody else's, with shorter paths."""
+        say(f"    {line.replace(f'{self.place}/', './')}".rstrip())
 
     async def tool(self, client: Client, name: str, **arguments: str) -> Mapping[str, Any]:
         """Call a tool, and show what the agent would see."""
@@ -187,7 +192,7 @@ class Story:
             result = await client.call_tool(name, arguments)
         for block in result.content:
             for line in block.text.splitlines() if isinstance(block, TextContent) else ():
-                say(f"    {line}")
+                self.quote(line)
         expect(not result.is_error, f"answered in {time.monotonic() - began:.2f} s")
         return result.structured_content or {}
 
@@ -282,7 +287,8 @@ def until(condition: Callable[[], bool]) -> None:
     """Wait for the other process, at most half a minute."""
     patience = time.monotonic() + 30
     while not condition():
-        expect(time.monotonic() < patience, "something happens within half a minute")
+        if time.monotonic() > patience:
+            expect(False, "something happens within half a minute")
         time.sleep(0.02)
 
 

@@ -110,9 +110,10 @@ def planned(plan: RestorePlan) -> list[str]:
     for target in plan.targets:
         if target.lost:
             lines += ["", f"{target.source}: {target.lost}"]
+        holders = {holder.pid: holder.command for holder in target.holders}  # one for many files
         lines += [
-            f"{target.source}: open in process {holder.pid} ({holder.command})"
-            for holder in target.holders
+            f"{target.source}: open in process {pid} ({command})"
+            for pid, command in holders.items()
         ]
     lines += [
         "",

@@ -65,7 +65,7 @@ def begun(run: Run) -> Run:
 
 @pytest.fixture
 def backed_up(begun: Run) -> Run:
-    assert begun("create").code == 0
+    assert begun("create", "--no-verify").code == 0
     return begun
 
 
@@ -229,7 +229,9 @@ def test_a_repository_that_is_gone_is_exit_code_4_and_an_error_in_json(
     (project / "backups").rename(project / "elsewhere")
     ran = begun("list", "--json")
     assert (ran.code, ran.out) == (4, "")
-    assert json.loads(ran.err)["error"]["code"] == "repository-missing"
+    error = json.loads(ran.err)["error"]
+    assert str(project / "backups") in error["message"]
+    assert error["hint"]
     assert begun("doctor").code == 3
 
 
@@ -306,7 +308,7 @@ def test_a_server_that_is_not_there_is_unreachable(run: Run) -> None:
 
 def test_ctrl_c_says_what_is_still_true_and_leaves_no_backup(begun: Run, project: Path) -> None:
     with closing(sqlite3.connect(project / "notes.db")) as database, database:
-        texts = ((os.urandom(500).hex(),) for _ in range(60_000))
+        texts = ((os.urandom(500).hex(),) for _ in range(20_000))
         database.executemany("INSERT INTO rows VALUES (?)", texts)
     process = subprocess.Popen(
         command("create"), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

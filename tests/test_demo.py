@@ -30,4 +30,4 @@ def test_the_demo_wrecks_and_restores_live_databases_and_proves_it(tmp_path: Pat
         assert f"ok: {proof}" in ran.stdout or f"{proof}\n" in ran.stdout
     (place,) = tmp_path.glob("mcp-backup-demo-*")
     assert f"rm -r {place}" in ran.stdout
-    assert (place / "mcp-backup.toml").is_file()
+    assert (place / "ecosystem/mcp-backup.toml").is_file()
