@@ -3,7 +3,8 @@
 The journal says how far it came, the live data say how much of the last step was done:
 
     nothing exchanged yet      what was staged and kept is removed; live data was never touched
-    mid-exchange               a target that is old is exchanged now, one that is new is noted
+    mid-exchange               a target that is old is exchanged now, one that is new is noted;
+                               when one cannot be exchanged any more, all are put back
     mid-rollback               a target that is new is put back, one that is old is noted
     a target that is neither   somebody wrote to it since: it is left as it is, the restore ends
                                as interrupted, and its undo point is kept
@@ -21,7 +22,7 @@ from typing import Literal
 import anyio
 from anyio import to_thread
 
-from mcp_backup.errors import BackupError, RestoreError, TargetBusy
+from mcp_backup.errors import BackupError, RestoreError, SourceBusy, TargetBusy
 from mcp_backup.restore.journal import (
     STAGED,
     Journal,
@@ -36,6 +37,7 @@ from mcp_backup.restore.signatures import Resemblance, compare, of_live
 from mcp_backup.restore.swap import Swap, remove_tree, sweep
 from mcp_backup.restore.turn import turn
 
+_WAIT = (TargetBusy, SourceBusy)  # what passes when its holder ends
 SETTLE_SECONDS = 1.5  # a worker may outlive a killed parent by a second, and still be exchanging
 
 
@@ -129,7 +131,14 @@ class _Recovery:
             if likeness == "other":
                 strange.append(target.key)
                 continue
-            notes = [] if likeness == "new" else await self._swap.exchange(record, target)
+            try:
+                notes = [] if likeness == "new" else await self._swap.exchange(record, target)
+            except _WAIT:
+                raise
+            except (BackupError, OSError) as error:  # it will not go, so all of it goes back
+                message = f"{target.key}: {error}"
+                await self._swap.note("failed", target=target.key, message=message)
+                return await self._backward(await self._swap.read())
             await self._swap.note("exchanged", target=target.key, notes=notes)
         if strange:
             return await self._end("interrupted", _written_since(record, strange))

@@ -53,8 +53,9 @@ def restorer_on(
     step: Steps = nothing,
     now: Callable[[], datetime] = utc_now,
     undo_keep: int = 5,
+    settle_seconds: float = 0.0,
 ) -> Restorer:
-    """A restorer that grants dead workers no time: the tests know that there are none."""
+    """A restorer that grants dead workers no time, where the test knows that there are none."""
     rules = Rules(
         state=state_of(system),
         scratch=system.root / "scratch",
@@ -62,7 +63,7 @@ def restorer_on(
         random=os.urandom,
         undo_keep=undo_keep,
         step=step,
-        settle_seconds=0.0,
+        settle_seconds=settle_seconds,
     )
     return Restorer(rules, system.settings.sources())
 
