@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from mcp_backup.ecosystem import (
         BackupMetadata,
         BackupStatus,
+        BackupType,
         DatabaseBackupConfig,
         EcosystemBackupManager,
         RetentionTier,
     )
-    from mcp_backup.verbs import BackupType
 
 __version__ = "0.1.0"
 

@@ -33,6 +33,15 @@ from mcp_backup.verbs import (
     VerifyReport,
 )
 
+__all__ = [
+    "BackupMetadata",
+    "BackupStatus",
+    "BackupType",
+    "DatabaseBackupConfig",
+    "EcosystemBackupManager",
+    "RetentionTier",
+]
+
 _PAGE = 200  # entries asked for at once when all are wanted
 _AGES = (
     ("< 1 day", timedelta(days=1)),

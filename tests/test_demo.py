@@ -15,7 +15,7 @@ def test_the_demo_wrecks_and_restores_live_databases_and_proves_it(tmp_path: Pat
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=400,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stderr == ""
