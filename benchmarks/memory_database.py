@@ -7,11 +7,12 @@ no page is aligned to please anybody. The same seed gives the same rows.
 import argparse
 import random
 import sqlite3
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 _DIMENSIONS = 384  # float32 per embedding, as small sentence models have
+_MANTISSAS = int.from_bytes(b"\xff\xff\x7f\x80" * _DIMENSIONS, "little")
+_EXPONENTS = int.from_bytes(b"\x00\x00\x00\x3d" * _DIMENSIONS, "little")
 _SYLLABLES = (
     "ka",
     "lo",
@@ -57,7 +58,8 @@ def make(path: Path, megabytes: int, seed: int = 1) -> None:
         CREATE TABLE embeddings (id INTEGER PRIMARY KEY,
             conversation INTEGER NOT NULL REFERENCES conversations (id), vector BLOB NOT NULL);
         CREATE INDEX embeddings_conversation ON embeddings (conversation);
-        CREATE VIRTUAL TABLE search USING fts5 (content, content='conversations', content_rowid='id');
+        CREATE VIRTUAL TABLE search
+            USING fts5 (content, content='conversations', content_rowid='id');
         """
     )
     identity = 0
@@ -82,11 +84,9 @@ def make(path: Path, megabytes: int, seed: int = 1) -> None:
 
 
 def _vector(chance: random.Random) -> bytes:
-    raw = chance.randbytes(4 * _DIMENSIONS)
-    return b"".join(  # random mantissas, exponents as normalised vectors have them
-        struct.pack("<I", (value & 0x807FFFFF) | 0x3D000000)
-        for (value,) in struct.iter_unpack("<I", raw)
-    )
+    """Return float32s with random signs and mantissas, and exponents as normalised vectors have."""
+    raw = int.from_bytes(chance.randbytes(4 * _DIMENSIONS), "little")
+    return (raw & _MANTISSAS | _EXPONENTS).to_bytes(4 * _DIMENSIONS, "little")
 
 
 def _size(connection: sqlite3.Connection) -> int:

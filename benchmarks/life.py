@@ -1,0 +1,127 @@
+"""The life of a backup, lived by each program in turn on the same live database."""
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.memory_database import edit
+from benchmarks.processes import Run
+from benchmarks.programs import OURS, Borg, Ours, Program, Restic
+from benchmarks.results import Results
+
+Say = Callable[[str], None]  # tells how far the run is
+STEPS = ("unchanged", "changed", "restore", "check", "days")
+_SETTLED = 2.1  # seconds after which a file's time tells for sure whether it was written since
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Rounds of first backup, unchanged, changed, restore, check; the last goes on for days."""
+
+    database: Path  # never written to
+    work: Path
+    rounds: int
+    days: int
+    steps: Sequence[str]
+    results: Results
+    say: Say
+
+    def run(self) -> None:
+        """Measure everything asked for."""
+        for number in range(1, self.rounds + 1):
+            self.say(f"round {number} of {self.rounds}")
+            directory = self.work / "round"
+            shutil.rmtree(directory, ignore_errors=True)
+            live = directory / "live"
+            live.mkdir(parents=True)
+            shutil.copyfile(self.database, live / "memory.db")
+            with _held_open(live / "memory.db"):
+                self._round(directory, live, last=number == self.rounds)
+            shutil.rmtree(directory)
+
+    def _round(self, directory: Path, live: Path, *, last: bool) -> None:
+        ours = Ours(directory / "ours", live)
+        restic, borg = Restic(directory / "restic", live), Borg(directory / "borg", live)
+        programs: Sequence[Program] = (ours, restic, borg)
+        for program in programs:
+            program.create_repository()
+        time.sleep(_SETTLED)
+        self._first(programs)
+        if "unchanged" in self.steps:
+            for program in programs:
+                self._add("unchanged", program.name, program.unchanged())
+        if "changed" in self.steps:
+            self._changed(programs, live)
+        if "restore" in self.steps:
+            self._restores(ours, programs)
+        if "check" in self.steps:
+            for program in programs:
+                self._add("check", program.name, program.check())
+        if "days" in self.steps and last:
+            self._days(programs, live)
+
+    def _first(self, programs: Sequence[Program]) -> None:
+        for program in programs:
+            self._add("first", program.name, program.first())
+            self.results.add("first size", program.name, program.repository_size())
+
+    def _changed(self, programs: Sequence[Program], live: Path) -> None:
+        _day(live / "memory.db", 1)
+        for program in programs:
+            before = program.repository_size()
+            self._add("changed", program.name, program.changed())
+            self.results.add("changed size", program.name, program.repository_size() - before)
+
+    def _restores(self, ours: Ours, programs: Sequence[Program]) -> None:
+        for program in programs:
+            self._add("stage", program.name, program.stage())
+            shutil.rmtree(ours.home.parent / program.name / "out", ignore_errors=True)
+        self._add("scratch", OURS, ours.restore_scratch())
+        shutil.rmtree(ours.home / "state")
+        self._add("live", OURS, ours.restore_live())
+        shutil.rmtree(ours.home / "state")
+        for row in ("scratch", "live"):  # what a peer does is the same in all three
+            for peer in programs[1:]:
+                for part in (row, f"{row} cpu", f"{row} memory"):
+                    value = self.results.values[part.replace(row, "stage"), peer.name][-1]
+                    self.results.add(part, peer.name, value)
+
+    def _days(self, programs: Sequence[Program], live: Path) -> None:
+        first = 2 if "changed" in self.steps else 1
+        for day in range(first, self.days + 1):
+            self.say(f"day {day} of {self.days}")
+            _day(live / "memory.db", day)
+            for program in programs:
+                program.changed()
+        for program in programs:
+            self.results.add("days size", program.name, program.repository_size())
+
+    def _add(self, row: str, program: str, run: Run) -> None:
+        self.results.add_run(row, program, run)
+        told = f"{run.seconds:.2f} s, {run.cpu_seconds:.2f} s of processors"
+        self.say(f"{row:10} {program:10} {told}, {run.peak_memory / 1e6:.0f} MB")
+
+
+@contextmanager
+def _held_open(database: Path) -> Iterator[None]:
+    """Keep the database open, so that it is live: its WAL stays, its holder must survive."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+def _day(database: Path, number: int) -> None:
+    """Do a day's edits, and have all of it in the main file, since the peers read only files."""
+    edit(database, seed=1000 + number)
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+    time.sleep(_SETTLED)

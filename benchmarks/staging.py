@@ -1,0 +1,39 @@
+"""A process that stages the latest backup's database and does nothing else.
+
+    python -m benchmarks.staging SETTINGS OUT
+
+What `restic restore` and `borg extract` do; the product itself always examines what it staged.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from mcp_backup.format.tree import Node
+from mcp_backup.opening import opened
+from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.reader import stage_file
+from mcp_backup.repository.repository import Repository
+from mcp_backup.settings import load_settings
+
+
+async def _staged(config: Path, out: Path) -> None:
+    async with opened(load_settings(config, os.environ, Path.cwd())) as engine:
+        backup = await engine.catalog.find("latest")
+        node = await engine.catalog.tree(backup, "databases/memory")
+        file = await _only_file(engine.repository, node)
+        assert file.content is not None
+        async with sealing_pool(engine.repository.key) as pool:
+            await stage_file(engine.repository, pool, file.content, out)
+
+
+async def _only_file(repository: Repository, node: Node) -> Node:
+    assert node.subtree is not None
+    (file,) = await repository.load_tree(node.subtree)
+    return file
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).touch()
+    asyncio.run(_staged(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,152 @@
+"""What surrounds the backups: listing many, starting the server, and the writer who goes on."""
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from benchmarks.processes import Run, measured
+from benchmarks.programs import OURS, RESTIC, Ours, Restic
+from benchmarks.results import Results
+from benchmarks.server_session import server_session, time_to_tools
+from mcp_backup.opening import opened
+from mcp_backup.settings import load_settings
+
+SNAPSHOTS = 1_000
+_STARTS = 7  # starts and short calls are many, since each is short and so noisy
+_PAUSE = 0.5  # seconds: the writer has begun
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The measurements that need no large database of their own, and the one of the writer."""
+
+    database: Path  # never written to
+    work: Path
+    rounds: int
+    results: Results
+    say: Callable[[str], None]
+
+    def listing(self) -> None:
+        """List 1,000 snapshots: ours and restic on the same repository."""
+        self.say(f"listing {SNAPSHOTS} snapshots")
+        ours = self._small("listing")
+        asyncio.run(_add_snapshots(ours))
+        restic = Restic(ours.home.parent / "restic", ours.home, ours.home / "repository")
+        restic.environment["RESTIC_PASSWORD"] = (ours.home / "key").read_text().strip()
+        ours.run("list")
+        restic.snapshots()  # fills its cache
+        for _ in range(max(self.rounds, 3)):
+            self.results.add_run("list", OURS, ours.run("list"))
+            self.results.add_run("list", RESTIC, restic.snapshots())
+        with server_session(ours.command("serve"), ours.environment, ours.home) as session:
+            session.begin()
+            session.call("list_backups")
+            session.call("create_backup", backup_type="incremental", verify=False)
+            for _ in range(_STARTS):
+                self.results.add("server list", OURS, session.call("list_backups"))
+                unchanged = session.call("create_backup", backup_type="incremental", verify=False)
+                self.results.add("server unchanged", OURS, unchanged)
+
+    def starting(self) -> None:
+        """Start our server and a bare one in turn, until each has told its tools."""
+        self.say("starting servers")
+        ours = self._small("starting")
+        bare = [sys.executable, "-m", "benchmarks.bare_server"]
+        environment = {**ours.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
+        for _ in range(_STARTS):
+            for row, command in (("", ours.command("serve")), (" bare", bare)):
+                seconds, memory = time_to_tools(command, environment, ours.home)
+                self.results.add(f"start{row}", OURS, seconds)
+                self.results.add(f"start memory{row}", OURS, memory)
+            program = ours.command("create")[0]
+            for row, command in (
+                ("terminal", [program, "--version"]),
+                ("interpreter", [sys.executable, "-c", "pass"]),
+            ):
+                self.results.add(row, OURS, self._run(ours, command).seconds)
+
+    def stalling(self) -> None:
+        """Back up under a busy writer, and see how long its transactions took at most."""
+        for _ in range(self.rounds):
+            self.say("backing up under a busy writer")
+            directory = self._fresh("stalling")
+            live = directory / "live"
+            live.mkdir()
+            shutil.copyfile(self.database, live / "memory.db")
+            ours = Ours(directory / "ours", live)
+            ours.create_repository()
+            with _writing(live / "memory.db") as longest:
+                time.sleep(_PAUSE)
+                longest()
+                run = ours.first()
+                self.results.add("stall", OURS, longest())
+                time.sleep(run.seconds)
+                self.results.add("stall alone", OURS, longest())
+            shutil.rmtree(directory)
+
+    def _run(self, ours: Ours, command: list[str]) -> Run:
+        return measured(command, ours.environment, ours.home)
+
+    def _small(self, name: str) -> Ours:
+        """Set up a repository with one backup of a small database."""
+        directory = self._fresh(name)
+        live = directory / "live"
+        live.mkdir()
+        with closing(sqlite3.connect(live / "memory.db")) as connection:
+            connection.execute("CREATE TABLE notes (text TEXT)")
+            connection.execute("INSERT INTO notes VALUES ('one')")
+            connection.commit()
+        ours = Ours(directory / "ours", live)
+        ours.create_repository()
+        ours.first()
+        return ours
+
+    def _fresh(self, name: str) -> Path:
+        directory = self.work / name
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        return directory
+
+
+async def _add_snapshots(ours: Ours) -> None:
+    """Add snapshots of the same tree, an hour apart, each with a backup id of its own."""
+    settings = load_settings(ours.config, ours.environment, ours.home)
+    async with opened(settings) as engine:
+        (first,) = (await engine.repository.snapshots()).values()
+        for number in range(1, SNAPSHOTS):
+            moment = first.time - timedelta(hours=number)
+            identity = f"backup_{moment:%Y%m%d_%H%M%S}"
+            tags = (first.tags[0], identity, *first.tags[2:])
+            await engine.repository.add_snapshot(replace(first, time=moment, tags=tags))
+
+
+@contextmanager
+def _writing(database: Path) -> Iterator[Callable[[], float]]:
+    """Write all the time; provide a question: the longest transaction since it was last asked."""
+    command = [sys.executable, "-m", "benchmarks.busy_writer", str(database)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asking, answers = process.stdin, process.stdout
+
+        def longest() -> float:
+            asking.write("\n")
+            asking.flush()
+            milliseconds, _ = answers.readline().split()
+            return float(milliseconds) / 1000
+
+        try:
+            yield longest
+        finally:
+            asking.close()
+            process.wait(10)
