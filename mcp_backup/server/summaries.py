@@ -124,7 +124,7 @@ def _target(target: TargetReply) -> str:
     line += f"backup: {size(target.backup_bytes)})"
     if target.holders:
         line += f", open in {', '.join(target.holders)}"
-    return f"{line}. {target.lost}" if target.lost else line
+    return f"{line}; {target.lost}" if target.lost else line
 
 
 def _lines(head: str, rows: Iterable[str], omitted: int = 0, last: str = "") -> str:

@@ -22,6 +22,7 @@ from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.settings import Settings, load_settings
 from mcp_backup.verbs import CreateRequest
 
+LARGE = 32 << 20  # bytes: long enough to back up that there is a middle
 ERAS = ["legacy", "2026-07-28"]
 Era = Literal["legacy", "2026-07-28"]
 Facts = dict[str, Any]
@@ -150,6 +151,18 @@ def confirming(backed_up: Path, tmp_path: Path) -> Callable[[str], Machine]:
 def machine(confirming: Callable[[str], Machine]) -> Machine:
     """A machine with one backup of everything, made when `texts` were ["first"]."""
     return confirming("human")
+
+
+@pytest.fixture
+def large(machine: Machine) -> Machine:
+    """A machine whose next backup takes a while."""
+    connection = sqlite3.connect(machine.database)
+    connection.execute("CREATE TABLE blobs (data BLOB)")
+    for _ in range(LARGE >> 20):
+        connection.execute("INSERT INTO blobs VALUES (randomblob(?))", (1 << 20,))
+    connection.commit()
+    connection.close()
+    return machine
 
 
 def text_of(result: CallToolResult) -> str:

@@ -1,11 +1,6 @@
 """The server as a daemon: streamable HTTP on this machine only."""
 
-import re
-import signal
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import anyio
 import httpx2
@@ -16,41 +11,7 @@ from mcp.client import Client
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.server.http import serve_http
 from tests.server.conftest import ERAS, Era, Facts, Machine, answered, refusal
-from tests.server.test_stdio import PATIENCE, large, pipe
-
-__all__ = ["large"]  # a fixture
-
-
-class Daemon:
-    """A daemon on a free port, at `address`."""
-
-    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
-        self.address = address
-        self._process = process
-        self._told = False
-
-    def stop(self) -> None:
-        """Tell it to stop, once."""
-        if not self._told:
-            self._process.send_signal(signal.SIGTERM)
-        self._told = True
-
-
-@contextmanager
-def daemon(machine: Machine) -> Iterator[Daemon]:
-    """Run a daemon; it must end well when it is told to stop."""
-    with subprocess.Popen(
-        machine.command("serve", "--http", "--port", "0"), stderr=subprocess.PIPE
-    ) as process:
-        try:
-            found = (re.search(rb"serving at (.*)/mcp", line) for line in pipe(process.stderr))
-            daemon = Daemon(process, next(match[1].decode() for match in found if match))
-            yield daemon
-            daemon.stop()
-            pipe(process.stderr).read()
-            assert process.wait(PATIENCE) == 0
-        finally:
-            process.kill()
+from tests.server.serving import daemon
 
 
 async def test_clients_of_both_eras_share_one_daemon(machine: Machine) -> None:

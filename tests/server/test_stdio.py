@@ -4,13 +4,12 @@ import json
 import os
 import select
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -18,9 +17,8 @@ from mcp import MCPError
 from mcp.client import Client
 
 from tests.server.conftest import ERAS, Era, Machine, answered, refusal
+from tests.server.serving import PATIENCE, pipe
 
-LARGE = 32 << 20  # bytes: more than a second to back up, so that there is a middle
-PATIENCE = 20.0  # seconds; only a failure waits that long
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -40,18 +38,6 @@ CREATE = {
 }
 
 
-@pytest.fixture
-def large(machine: Machine) -> Machine:
-    """A machine whose next backup takes a while."""
-    connection = sqlite3.connect(machine.database)
-    connection.execute("CREATE TABLE blobs (data BLOB)")
-    for _ in range(LARGE >> 20):
-        connection.execute("INSERT INTO blobs VALUES (randomblob(?))", (1 << 20,))
-    connection.commit()
-    connection.close()
-    return machine
-
-
 @contextmanager
 def served(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
     """Start a server, and have it answer."""
@@ -68,11 +54,6 @@ def served(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None
-    return stream
 
 
 def send(process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
@@ -162,7 +143,7 @@ async def test_a_cancelled_backup_leaves_nothing_and_the_server_goes_on(
         assert call.cancelled_caught
         assert (await answered(client, "list_backups"))["total"] == 1
         with pytest.raises(MCPError, match="timed out"):
-            await client.call_tool("create_backup", {}, read_timeout_seconds=0.5)
+            await client.call_tool("create_backup", {}, read_timeout_seconds=0.1)
         assert (await answered(client, "list_backups"))["total"] == 1
         assert (await answered(client, "create_backup", backup_type="config"))["status"]
 
