@@ -6,9 +6,12 @@ from pathlib import Path
 import apsw
 import pytest
 
+from mcp_backup.arena import Arena
 from mcp_backup.errors import SourceBusy, SourceMissing, SourceUnreadable
 from mcp_backup.sources import sqlite
+from mcp_backup.sources.capture import captured
 from mcp_backup.sources.digest import of_path
+from mcp_backup.sources.source import Entry
 from mcp_backup.sources.sqlite_reading import snapshot
 from tests.sources import writer
 from tests.sources.databases import (
@@ -138,13 +141,16 @@ def test_a_locked_database_is_busy_and_its_holder_named(tmp_path: Path) -> None:
         pass
 
 
-def test_no_lock_outlives_the_copy_of_a_rollback_database(tmp_path: Path) -> None:
+async def test_no_lock_outlives_the_copy_of_a_rollback_database(tmp_path: Path) -> None:
     live = make(tmp_path / "live.db", fill(10))
-    with snapshot("notes", live, tmp_path) as seen:
-        assert seen.blocks_writers
-        seen.connection.execute("ROLLBACK")
-        with holding(live, "BEGIN EXCLUSIVE"):
-            pass
+    arena = Arena.create(1)
+    try:
+        async with captured(database(live), arena, tmp_path) as capture:
+            assert isinstance(await capture.next(), Entry)  # and no slot to put its bytes in
+            with holding(live, "BEGIN EXCLUSIVE"):
+                pass
+    finally:
+        arena.close()
 
 
 def test_a_collation_that_only_the_program_knows_does_not_stop_a_capture(tmp_path: Path) -> None:

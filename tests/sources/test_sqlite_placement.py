@@ -205,6 +205,14 @@ def test_every_kind_of_damage_is_replaced_kept_and_put_back(
         assert _files(live) == before
 
 
+def test_a_stale_wal_does_not_turn_a_database_to_wal_mode(tmp_path: Path, staged: Path) -> None:
+    live = make(tmp_path / "live.db", fill(OLD), "delete")
+    _stale_wal(live)
+    sqlite.place(database(live), staged)
+    assert ask_live(live, "PRAGMA journal_mode") == "delete"
+    assert _is_new(live, staged)
+
+
 def _files(live: Path) -> dict[str, bytes]:
     names = [live, Path(f"{live}-wal"), Path(f"{live}-journal")]
     found = {path.name: path.read_bytes() for path in names if path.exists()}
