@@ -20,6 +20,7 @@ from mcp_backup.sources import beneath
 
 QUIET_SECONDS = 2.0  # longer than an editor or a program takes from one write to the next
 PATIENCE_SECONDS = 6.0  # for a whole source: three times quiet, then it is a busy file
+_MOMENT_SECONDS = 0.2  # between readings of a file that changes while its time stands still
 WHOLE_SIZE = 4 << 20  # files up to this size are read whole, so that they can be read again
 PIECE_SIZE = 1 << 20
 
@@ -43,13 +44,19 @@ class Patience:
         age = self._now() - changed_ns / 1e9
         return age >= QUIET_SECONDS or age < -QUIET_SECONDS
 
-    def wait(self, changed_ns: int) -> bool:
-        """Sleep until that time of change is quiet; False when there is no patience left."""
-        if self.is_quiet(changed_ns):
-            return True
+    def wait(self, changed_ns: int) -> None:
+        """Sleep until that time of change is quiet, as long as there is patience left."""
+        if not self.is_quiet(changed_ns):
+            self.spend(changed_ns)
+
+    def spend(self, changed_ns: int) -> bool:
+        """Sleep until that time is quiet, but a moment in any case; False without patience left."""
         if self._left <= 0:
             return False
-        pause = min(self._left, changed_ns / 1e9 + QUIET_SECONDS - self._now() + 0.01)
+        pause = _MOMENT_SECONDS
+        if not self.is_quiet(changed_ns):
+            pause = max(pause, changed_ns / 1e9 + QUIET_SECONDS - self._now() + 0.01)
+        pause = min(pause, self._left)
         self._left -= pause
         self._sleep(pause)
         return True
@@ -84,7 +91,7 @@ def read_whole(parent: int, name: str, patience: Patience) -> Reading:
         if best is None or rank >= best[0]:
             why = doubt(held_still=held_still, whole=whole)
             best = rank, Reading(reading.content, reading.status, why)
-        if not patience.wait(reading.status.st_mtime_ns):
+        if not patience.spend(reading.status.st_mtime_ns):
             return best[1]
 
 

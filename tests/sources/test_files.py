@@ -13,6 +13,7 @@ from mcp_backup.sources import digest, files
 from mcp_backup.sources.source import SourceSpec
 from mcp_backup.sources.steady import Patience
 from tests.sources.collecting import Collected, collect, files_at
+from tests.sources.trees import unprivileged
 
 Tree = Callable[..., Path]
 LONG_AGO = 1_700_000_000
@@ -167,6 +168,24 @@ def test_a_directory_swapped_for_a_link_during_the_capture_is_not_followed(
     assert "a/b: gone or replaced before it was read; not stored" in collected.evidence.notes
 
 
+def test_a_file_swapped_for_a_link_during_the_capture_is_not_followed(
+    tree: Tree, tmp_path: Path
+) -> None:
+    root = tree(a="mine")
+    write(root.parent / "secret", "secret")
+    os.utime(root / "a")
+
+    def swap(_seconds: float) -> None:
+        (root / "a").unlink()
+        (root / "a").symlink_to("../secret")
+
+    collected = collect(
+        lambda sink: files.captured_with(files_at(root, "**"), sink, Patience(sleep=swap))
+    )
+    assert collected.content == {}
+    assert collected.evidence.notes == ("a: gone or replaced before it was read; not stored",)
+
+
 def test_sockets_and_pipes_are_passed_over_and_said(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,15 +260,3 @@ def test_a_directory_that_may_hold_matches_and_cannot_be_listed_fails_the_source
             taken(files_at(root, "**"), tmp_path)
         assert taken(files_at(root, "*"), tmp_path).paths == ["ok"]
     (root / "locked").chmod(0o700)
-
-
-class unprivileged:  # noqa: N801 - reads as a block
-    """Be nobody for a block, where the tests run as root."""
-
-    def __enter__(self) -> None:
-        if os.getuid() == 0:
-            os.seteuid(65534)
-
-    def __exit__(self, *_: object) -> None:
-        if os.getuid() == 0:
-            os.seteuid(0)

@@ -91,6 +91,27 @@ def test_a_whole_reading_is_preferred_to_a_later_half_one(tmp_path: Path) -> Non
     assert clock.capture(tmp_path).content["a.json"].decode() == WHOLE
 
 
+@pytest.mark.parametrize("size", [10, 5 << 20])
+def test_a_file_written_while_it_is_read_is_told_although_its_time_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path = tmp_path / "busy.txt"
+    clock = Clock()
+    put(path, "a" * size, clock.now - 60)
+    real = os.read
+
+    def read(descriptor: int, length: int) -> bytes:
+        piece = real(descriptor, length)
+        with path.open("r+b") as file:
+            file.write(b"b")
+        os.utime(path, (clock.now - 60, clock.now - 60))
+        return piece
+
+    monkeypatch.setattr(os, "read", read)
+    seen = clock.capture(tmp_path).evidence
+    assert seen.notes == ("unstable: busy.txt changed while it was read",)
+
+
 def test_a_file_that_is_always_replaced_by_rename_is_whole(tmp_path: Path) -> None:
     path, fresh = tmp_path / "a.json", tmp_path / "fresh"
 

@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 LONG_AGO_NS = 1_700_000_000_000_000_000
@@ -55,3 +56,16 @@ def content(root: Path) -> dict[str, str]:
         path: {"file": seen[-1], "symlink": f"@{seen[-1]}", "dir": "/"}.get(seen[0], "special")
         for path, seen in look(root).items()
     }
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody for a block, where the tests run as root."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
