@@ -9,8 +9,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Literal
 
@@ -33,6 +31,7 @@ from mcp_backup.restore.examining import Means
 from mcp_backup.restore.plan import Origin
 from mcp_backup.restore.restorer import Restorer
 from mcp_backup.restore.rules import Rules
+from mcp_backup.restore.scratch import workspace
 from mcp_backup.restore.verify import Verifier
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import Component, SourceSpec
@@ -109,25 +108,25 @@ class Engine:
         """
         specs = self._chosen(request)
         started, began = self._place.now(), monotonic()
-        with TemporaryDirectory(prefix="mcp-backup-", dir=self.scratch()) as scratch:
-            async with (
-                locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
-                sealing_pool(self.repository.key) as pool,
-                writing(self.repository, pool) as writer,
-            ):
-                archiver = Archiver(self.repository, writer, pool, Path(scratch))
-                trust = request.backup_type is BackupType.INCREMENTAL
-                for spec in specs:
-                    known = await self._known(spec)
-                    await archiver.add(spec, listener, known, trust=trust)
-                records = archiver.archive.records
+        async with (
+            workspace(self.settings.scratch) as scratch,
+            locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
+            sealing_pool(self.repository.key) as pool,
+            writing(self.repository, pool) as writer,
+        ):
+            archiver = Archiver(self.repository, writer, pool, scratch)
+            trust = request.backup_type is BackupType.INCREMENTAL
+            for spec in specs:
+                known = await self._known(spec)
+                await archiver.add(spec, listener, known, trust=trust)
+            records = archiver.archive.records
+            _refuse_if_all_failed(records)
+            await archiver.flush()
+            if request.verify:
+                verifier = Verifier(self.repository, pool, scratch / "verify", listener)
+                records = [await self._read_back(archiver, r, verifier) for r in records]
                 _refuse_if_all_failed(records)
-                await archiver.flush()
-                if request.verify:
-                    verifier = Verifier(self.repository, pool, Path(scratch) / "verify", listener)
-                    records = [await self._read_back(archiver, r, verifier) for r in records]
-                    _refuse_if_all_failed(records)
-                backup = await self._commit(archiver, request, records, started)
+            backup = await self._commit(archiver, request, records, started)
         findings = [SourceFinding.of(r.name, f) for r in records for f in r.findings]
         return BackupReport(
             backup_id=backup.backup_id,
@@ -181,13 +180,15 @@ class Engine:
                 )
             records = [record for record in manifest.sources if record.outcome != "failed"]
             findings: list[SourceFinding] = []
-            with TemporaryDirectory(prefix="mcp-backup-", dir=self.scratch()) as scratch:
-                async with sealing_pool(self.repository.key) as pool:
-                    verifier = Verifier(self.repository, pool, Path(scratch) / "verify", listener)
-                    for record in records:
-                        tree = await self.catalog.tree(backup, record.tree)
-                        found = await verifier.verify(record, tree, level)
-                        findings += [SourceFinding.of(record.name, finding) for finding in found]
+            async with (
+                workspace(self.settings.scratch) as scratch,
+                sealing_pool(self.repository.key) as pool,
+            ):
+                verifier = Verifier(self.repository, pool, scratch / "verify", listener)
+                for record in records:
+                    tree = await self.catalog.tree(backup, record.tree)
+                    found = await verifier.verify(record, tree, level)
+                    findings += [SourceFinding.of(record.name, finding) for finding in found]
         return VerifyReport(
             backup_id=backup.backup_id,
             snapshot_id=backup.id.hex(),
@@ -349,11 +350,6 @@ class Engine:
             lock.release()
         logger.info("snapshot added: backup=%s snapshot=%s", manifest.backup_id, identity.hex()[:8])
         return await self.catalog.find(identity.hex())
-
-    def scratch(self) -> Path:
-        """Return the directory for temporary copies, made if it was missing."""
-        self.settings.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self.settings.scratch
 
 
 def _refuse_if_all_failed(records: Sequence[SourceRecord]) -> None:

@@ -9,7 +9,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from anyio import CancelScope, to_thread
@@ -24,6 +23,7 @@ from mcp_backup.progress import Listener, nobody
 from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.restore.examining import Means, refuse, stage_source
+from mcp_backup.restore.scratch import workspace
 from mcp_backup.restore.signatures import single_file
 from mcp_backup.sources.capture import export_sql
 from mcp_backup.sources.export_tar import write_tar
@@ -108,13 +108,13 @@ async def _staged(
     engine: Engine, backup: Backup, records: list[SourceRecord], listener: Listener
 ) -> AsyncIterator[Path]:
     """Provide the sources as files, laid out as in the snapshot, for the duration of the block."""
-    with TemporaryDirectory(prefix="mcp-backup-", dir=engine.scratch()) as scratch:
+    async with workspace(engine.settings.scratch) as scratch:
         async with locked(engine.repository), sealing_pool(engine.repository.key) as pool:
             means = Means(engine.repository, pool, listener)
             for record in records:
-                place = Path(scratch) / record.tree
+                place = scratch / record.tree
                 refuse(record, await stage_source(means, backup.snapshot.tree, record, place))
-        yield Path(scratch)
+        yield scratch
 
 
 @asynccontextmanager

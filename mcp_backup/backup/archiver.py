@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from time import monotonic
 
+from anyio import to_thread
 from blake3 import blake3
 
 from mcp_backup.backup.contents import ImageContent, StreamContent
@@ -151,7 +152,9 @@ class Archiver:
     ) -> SourceRecord:
         tree = f"{spec.component}/{spec.name}"
         reading = _Reading(self._writer, self._pool, known.record.chunk_size if known else 0)
-        async with captured(spec, self._pool.arena, self._scratch) as capture:
+        scratch = self._scratch / f"capture-{len(self.archive.records)}"  # the last may be littered
+        await to_thread.run_sync(_make, scratch)
+        async with captured(spec, self._pool.arena, scratch) as capture:
             evidence = await reading.run(capture, spec, listener)
         subtree = await save_directory(reading.root, self._writer)
         self.archive.trees[tree] = dir_node(
@@ -285,6 +288,16 @@ def bound(spec: SourceSpec, mark: str) -> str:
         return ""
     asked = json.dumps([spec.kind, spec.path, dict(spec.options)], sort_keys=True)
     return f"{mark}:{blake3(asked.encode()).hexdigest()[:16]}"
+
+
+def _make(scratch: Path) -> None:
+    try:
+        scratch.mkdir(mode=0o700)
+    except OSError as error:
+        raise SourceError(
+            f"no directory for temporary copies in {scratch.parent}: {error.strerror or error}",
+            hint="Free some space there, then try again. It was not backed up.",
+        ) from error
 
 
 def _failed(spec: SourceSpec, error: SourceError) -> SourceRecord:

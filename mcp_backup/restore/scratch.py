@@ -1,22 +1,27 @@
-"""Restores to scratch: staged and examined in a directory of their own, nothing live touched.
+"""The scratch directory: temporary copies, and restores to scratch. Nothing live is touched.
 
-    <scratch>/.<restore_id>.partial     while it is being made; locked by the process that does
+    <scratch>/.work_<chance>.partial    temporary copies; locked by the process that works there
+    <scratch>/.<restore_id>.partial     a restore while it is being made; locked likewise
     <scratch>/<restore_id>              complete
 
-The directory gets its name last, so what has the name is whole.
+A restore's directory gets its name last, so what has the name is whole. What a crash leaves in the
+others, copies of live data among it, is removed when an engine is next opened.
 """
 
+import errno
 import fcntl
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 import anyio
 from anyio import to_thread
 
 from mcp_backup.durable import make_directory_durably, replace_durably
+from mcp_backup.errors import BackupError, SettingsInvalid, StoreFull
 from mcp_backup.restore.examining import Means, refuse, stage_source
 from mcp_backup.restore.journal import fsync_tree
 from mcp_backup.restore.plan import Choice, Origin
@@ -25,8 +30,26 @@ from mcp_backup.restore.swap import remove_tree
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import RestoredTarget
 
-_PARTIAL = re.compile(r"\.restore_[0-9]{8}_[0-9]{6}_[0-9a-f]{8}\.partial")
+_PARTIAL = re.compile(r"\.(restore_[0-9]{8}_[0-9]{6}_[0-9a-f]{8}|work_[0-9a-f]{16})\.partial")
 _SNAPSHOT = "snapshot"  # where a snapshot without sources goes
+
+
+@asynccontextmanager
+async def workspace(scratch: Path) -> AsyncIterator[Path]:
+    """Provide an empty directory below `scratch`, which is made if it is missing.
+
+    It is gone after the block, however that ends; after a crash, `sweep_scratch` removes it.
+
+    Raises:
+        StoreFull, SettingsInvalid: it cannot be made; the message names `scratch`.
+    """
+    path = scratch / f".work_{token_hex(8)}.partial"
+    descriptor = await to_thread.run_sync(_make, path)
+    try:
+        yield path
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(_remove, path, descriptor)
 
 
 async def restore_to_scratch(
@@ -38,7 +61,7 @@ async def restore_to_scratch(
 
     Raises:
         StagingRejected, IntegrityError: what is stored is not what was captured.
-        RestoreError: scratch cannot be written, or is too small.
+        RestoreError, StoreFull, SettingsInvalid: scratch cannot be written, or is too small.
     """
     targets = []
     async with _partial(scratch, identity) as partial:
@@ -84,11 +107,32 @@ async def _partial(scratch: Path, identity: str) -> AsyncIterator[Path]:
 
 
 def _make(partial: Path) -> int:
-    make_directory_durably(partial.parent)
-    partial.mkdir(mode=0o700)
+    try:
+        make_directory_durably(partial.parent)
+        partial.mkdir(mode=0o700)
+    except OSError as error:
+        raise _refused(partial.parent, error) from error
     descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
+
+
+def _remove(partial: Path, descriptor: int) -> None:
+    try:
+        remove_tree(partial)
+    finally:
+        os.close(descriptor)
+
+
+def _refused(scratch: Path, error: OSError) -> BackupError:
+    fact = f"the scratch directory {scratch}: {(error.strerror or str(error)).lower()}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(fact, hint="Free some space there, then try again. Nothing was changed.")
+    return SettingsInvalid(
+        fact,
+        hint="Make it writable for this user, or name another directory as `restore.scratch` in "
+        "the settings. Nothing was changed.",
+    )
 
 
 def _abandoned(partial: Path) -> bool:
