@@ -173,6 +173,14 @@ def test_a_damaged_image_is_refused(image: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "dump.sql").exists()
 
 
+def test_rows_come_in_the_order_of_their_keys_whatever_indexes_there_are(
+    image: Path, tmp_path: Path
+) -> None:
+    made(image, sql("CREATE TABLE t(a); CREATE INDEX i ON t(a); INSERT INTO t VALUES(9),(5),(7)"))
+    export_sql(image, tmp_path / "dump.sql")
+    assert "VALUES (1,9),(2,5),(3,7);" in (tmp_path / "dump.sql").read_text()
+
+
 def test_the_image_is_not_changed(image: Path, tmp_path: Path) -> None:
     made(image, CASES["WAL mode"])
     before = image.read_bytes()
