@@ -233,7 +233,8 @@ class RepositoryMissing(RepositoryError):
         """Name the location looked at."""
         super().__init__(
             f"there is no repository at {location}",
-            hint="Run `mcp-backup init` to make one, or correct `repository.location` in the settings.",
+            hint="Run `mcp-backup init` to make one, or correct `repository.location` in the "
+            "settings.",
         )
 
 
@@ -259,8 +260,8 @@ class WrongPassword(RepositoryError):
         """Name the repository and the number of keys tried."""
         super().__init__(
             f"the password opens none of the {keys} keys of {location}",
-            hint="Check `repository.password_file` (or MCP_BACKUP_PASSWORD): it must be the one this "
-            "repository was made with; the recovery kit has it. Nothing was changed.",
+            hint="Check `repository.password_file` (or MCP_BACKUP_PASSWORD): it must be the one "
+            "this repository was made with. Nothing was changed.",
         )
 
 
@@ -329,7 +330,7 @@ class StagingRejected(RestoreError):
 
 
 class TargetBusy(RestoreError):
-    """Another process holds the live file in a way that forbids the exchange. Nothing was touched."""
+    """Another process holds the live file so that it cannot be exchanged. Nothing was touched."""
 
     code, exit_code = "target-busy", 4
 

@@ -131,22 +131,29 @@ async def worker(module: str, task: str, arena: Arena | None = None) -> AsyncIte
     """Run `python -m module` as a child for the duration of the block.
 
     `task` words what it is for, for error messages. On leaving, the socket is closed, the child
-    gets two seconds to end and is then killed; cancellation does not shorten the cleanup, so no
-    child survives the block. Its standard error goes to the log when it ends badly.
+    gets two seconds to end and is then killed; a cancel kills it at once, so what an operation
+    promises under a kill is what it promises under a cancel. No child survives the block. Its
+    standard error goes to the log when it ends badly by itself.
     """
     ours, theirs = socket.socketpair()
-    with tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as stderr, ours:
         with theirs:
             process = await to_thread.run_sync(_start, module, theirs, arena, stderr)
-        ours.setblocking(False)
-        stream = await SocketStream.from_socket(ours)
+        cancelled = False
         try:
-            yield Worker(task, process, stream)
+            ours.setblocking(False)
+            async with await SocketStream.from_socket(ours) as stream:
+                yield Worker(task, process, stream)
+        except Exception:
+            raise
+        except BaseException:
+            cancelled = True
+            process.kill()
+            raise
         finally:
             with anyio.CancelScope(shield=True):
-                await stream.aclose()
-                await to_thread.run_sync(_end, process)
-            if process.returncode != 0:
+                await to_thread.run_sync(_end, process, ours)
+            if process.returncode != 0 and not cancelled:
                 _report(task, process.returncode, stderr)
 
 
@@ -166,7 +173,8 @@ def _start(
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+    connection.close()
     if _wait(process, _GRACE_SECONDS) is None:
         process.kill()
         process.wait()

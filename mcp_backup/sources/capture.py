@@ -5,8 +5,6 @@ the source. A cancel kills the worker at once, so what an operation promises und
 it promises under a cancel.
 """
 
-import os
-import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +14,6 @@ from typing import Any
 import anyio
 
 from mcp_backup.arena import Arena
-from mcp_backup.errors import BackupError
 from mcp_backup.sources import wire
 from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.source import Entry, Evidence, Finding, Holder, SourceSpec
@@ -92,7 +89,7 @@ async def captured(spec: SourceSpec, arena: Arena, scratch: Path) -> AsyncIterat
     again afterwards unless the worker was killed. An image needs two slots at least, given before
     the first `next`. A cancel kills the worker, which changed nothing.
     """
-    async with _worker(f"capturing source {spec.name!r}", arena) as child:
+    async with worker(_MODULE, f"capturing source {spec.name!r}", arena) as child:
         await child.send("capture", spec=asdict(spec), scratch=str(scratch))
         yield Capture(child)
 
@@ -228,7 +225,7 @@ async def export_sql(image: Path, out: Path) -> str:
 
 
 async def _asked(task: str, operation: str, **fields: Any) -> Any:
-    async with _worker(task) as child:
+    async with worker(_MODULE, task) as child:
         await child.send(operation, **fields)
         return (await _received(child)).fields["value"]
 
@@ -238,19 +235,3 @@ async def _received(child: Worker) -> Frame:
     if frame.kind == "error":
         raise wire.error_of(frame.fields["value"])
     return frame
-
-
-@asynccontextmanager
-async def _worker(task: str, arena: Arena | None = None) -> AsyncIterator[Worker]:
-    """Run a worker for the duration of the block; kill it at once when the block is cancelled.
-
-    After a failure it ends by itself: its channel closes, and it waits for nothing else.
-    """
-    async with worker(_MODULE, task, arena) as child:
-        try:
-            yield child
-        except BackupError:
-            raise
-        except BaseException:
-            os.kill(child.pid, signal.SIGKILL)
-            raise
