@@ -242,7 +242,7 @@ class TargetReply(Reply):
             live_state=target.live_state,
             live_bytes=target.live_bytes,
             backup_bytes=target.backup_bytes,
-            holders=[_holder(each) for each in target.holders[:rows]],
+            holders=list(dict.fromkeys(_holder(each) for each in target.holders))[:rows],
             lost=clipped(target.lost),
         )
 
