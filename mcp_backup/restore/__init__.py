@@ -1,12 +1,34 @@
 """Restore: from a snapshot back to live data, in a way that cannot make things worse.
 
-restorer    the verbs: plan, approve, restore, undo, recover. Start here
-plan, planner, seen      what would happen, to what, and whether that is still so
-approval    plans as files: approved elsewhere, used once
-stager, examining        a tree of the snapshot, rebuilt and compared; trusting nothing in it
-scratch     restores that end there
-journal, swap, recovery  the exchange, written down before it happens; forward or back
-signatures  how a live source is recognised as old, new, or neither
-undo        what was live before, put back; how many undo points are kept
-turn        one restore at a time
+    restorer    the verbs: plan, approve, restore, undo, recover. Start here
+    plan, planner, seen      what would happen, to what, and whether that is still so
+    approval, undo_plan      plans as files: approved elsewhere, bound to what they saw, used once
+    stager, examining        a tree of the snapshot, rebuilt and compared; trusting nothing in it
+    verify      the same for its own sake, into a directory that is removed again
+    scratch     restores that end there
+    journal, swap, recovery  the exchange, written down before it happens; forward or back
+    signatures  how a live source is recognised as old, new, or neither
+    undo, keep_paths         what was live before, put back; how many undo points are kept
+    turn        one restore at a time
+
+Invariants, at any time and whatever dies (in `tests/`):
+
+1. Each database and each file is old or new, never mixed; after the next start all targets of a
+   restore are, unless somebody wrote to one since.          crash/test_restore
+2. Before the first target is touched, an undo point of every target is on the disk, and it stays
+   there until the restore was rolled back, or newer ones have taken its place.
+                                                  crash/test_restore, restore/test_restore
+3. Nothing goes live that was not compared, byte for byte and by its meaning, with what the source
+   saw when it was captured.                      restore/test_restore
+4. A backup never says where something goes: places come from the settings, and no name in a tree
+   leads out of the directory it is staged in.    restore/test_plan, restore/test_stager
+5. Nothing live is touched without approval of this plan, while what it saw still holds; an id is
+   matched before it reaches a path.              restore/test_approval, restore/test_restore
+6. What somebody wrote after a crash is left as it is.       restore/test_recovery
+7. A cancel is seen before the exchange or after it.         restore/test_restore
+
+The order is: stage and examine, then undo points, then the exchange. The undo point comes as
+late as it can, since what is written between it and the exchange is in neither; for a database
+that is written to without pause that is the time a worker takes to start, a tenth of a second.
+Stop the program first where a tenth of a second matters; the plan names those that have it open.
 """

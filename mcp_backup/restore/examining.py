@@ -15,6 +15,7 @@ from mcp_backup.restore.stager import Write, in_bulk, one_by_one, stage, subtree
 from mcp_backup.sources import capture
 from mcp_backup.sources.digest import of_path
 from mcp_backup.sources.source import Finding
+from mcp_backup.tasks import task_group
 
 _MOST_NAMED = 5  # findings in one message
 
@@ -66,8 +67,15 @@ async def stage_source(means: Means, root: BlobId, record: SourceRecord, directo
 
 async def examined(record: SourceRecord, directory: Path) -> list[Finding]:
     """Compare a staged copy with what was seen at its capture: its bytes, and what they mean."""
-    findings = await to_thread.run_sync(_digests, record, directory)
-    return findings + await capture.examine(record.kind, directory, record.evidence)
+    findings: list[Finding] = []
+
+    async def examine() -> None:
+        findings.extend(await capture.examine(record.kind, directory, record.evidence))
+
+    async with task_group() as tasks:  # one reads the bytes, the other what they mean
+        tasks.start_soon(examine)
+        differing = await to_thread.run_sync(_digests, record, directory)
+    return differing + findings
 
 
 def _digests(record: SourceRecord, directory: Path) -> list[Finding]:

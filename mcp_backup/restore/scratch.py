@@ -23,7 +23,6 @@ from anyio import to_thread
 from mcp_backup.durable import make_directory_durably, replace_durably
 from mcp_backup.errors import BackupError, SettingsInvalid, StoreFull
 from mcp_backup.restore.examining import Means, refuse, stage_source
-from mcp_backup.restore.journal import fsync_tree
 from mcp_backup.restore.plan import Choice, Origin
 from mcp_backup.restore.stager import stage
 from mcp_backup.restore.swap import remove_tree
@@ -96,7 +95,6 @@ async def _partial(scratch: Path, identity: str) -> AsyncIterator[Path]:
     descriptor = await to_thread.run_sync(_make, partial)
     try:
         yield partial
-        await to_thread.run_sync(fsync_tree, partial)
         await to_thread.run_sync(replace_durably, partial, scratch / identity)
     except BaseException:
         with anyio.CancelScope(shield=True):
