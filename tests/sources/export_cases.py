@@ -14,11 +14,12 @@ SERIES = """
 
 
 def sql(text: str, *bindings: object) -> Make:
-    """Run statements; `series` holds the numbers from 1 to 999 while they do."""
+    """Run statements; `series` holds the numbers from 1 to 999 for those that name it."""
+    series = (SERIES, "DROP VIEW temp.series") if "series" in text else ("", "")
     return lambda database: [
-        *database.execute(SERIES),
+        *database.execute(series[0]),
         *database.execute(text, bindings or None),
-        *database.execute("DROP VIEW temp.series"),
+        *database.execute(series[1]),
     ]
 
 

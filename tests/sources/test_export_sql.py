@@ -189,6 +189,20 @@ def test_the_image_is_not_changed(image: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dump.sql", "image.db"]
 
 
+@pytest.mark.parametrize(
+    ("case", "pragma", "value"),
+    [
+        ("UTF-16le", "encoding", "UTF-16le"),
+        ("another page size", "page_size", 512),
+        ("auto_vacuum", "auto_vacuum", 2),
+        ("user_version and application_id", "user_version", -7),
+    ],
+)
+def test_the_cases_are_what_they_say(image: Path, case: str, pragma: str, value: object) -> None:
+    made(image, CASES[case])
+    assert apsw.Connection(str(image)).pragma(pragma) == value
+
+
 VALUES = (
     st.none()
     | st.integers(-(2**63), 2**63 - 1)
