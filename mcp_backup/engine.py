@@ -349,7 +349,7 @@ class Engine:
         finally:
             lock.release()
         logger.info("snapshot added: backup=%s snapshot=%s", manifest.backup_id, identity.hex()[:8])
-        return await self.catalog.find(identity.hex())
+        return Backup(identity, snapshot)
 
 
 def _refuse_if_all_failed(records: Sequence[SourceRecord]) -> None:
