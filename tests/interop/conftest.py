@@ -35,6 +35,11 @@ class Restic:
         assert done.returncode != 0, f"restic {arguments} succeeded: {done.stdout}"
         return done.stderr + done.stdout
 
+    def at(self, location: Path, password: str) -> "Restic":
+        """The same restic on another repository."""
+        names = {"RESTIC_REPOSITORY": str(location), "RESTIC_PASSWORD": password}
+        return Restic(location, self.environment | names)
+
     def with_password(self, password: str) -> "Restic":
         return Restic(self.location, self.environment | {"RESTIC_PASSWORD": password})
 
