@@ -30,9 +30,10 @@ INITIALIZE = {
     },
 }
 INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 CREATE = {
     "jsonrpc": "2.0",
-    "id": 2,
+    "id": 3,
     "method": "tools/call",
     "params": {"name": "create_backup", "arguments": {}, "_meta": {"progressToken": "p"}},
 }
@@ -51,6 +52,8 @@ def served(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
             send(process, INITIALIZE)
             assert received(process)["id"] == 1
             send(process, INITIALIZED)
+            send(process, LIST)
+            assert received(process)["id"] == 2  # now it waits for input
             yield process
         finally:
             process.kill()
