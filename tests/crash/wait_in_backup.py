@@ -1,0 +1,32 @@
+"""A process that stops in the middle of a backup and tells which workers it has; to be killed.
+
+python -m tests.crash.wait_in_backup ROOT
+"""
+
+import sys
+from pathlib import Path
+
+import anyio
+
+from mcp_backup.progress import Progress
+from mcp_backup.verbs import CreateRequest
+from tests.processes import children
+from tests.system import System, settings_of
+
+
+async def back_up(root: str) -> None:
+    system = System(Path(root), settings_of(Path(root)))
+
+    async def stop(progress: Progress) -> None:
+        workers = children("mcp_backup.")
+        if len(workers) >= 2 and progress.done:
+            sys.stdout.write(" ".join(map(str, workers)) + "\n")
+            sys.stdout.flush()
+            await anyio.sleep_forever()
+
+    async with system.engine() as engine:
+        await engine.create(CreateRequest(verify=False), stop)
+
+
+if __name__ == "__main__":
+    anyio.run(back_up, sys.argv[1])
