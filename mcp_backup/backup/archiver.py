@@ -32,7 +32,7 @@ from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import Writer
 from mcp_backup.sources.capture import Capture, FileEnd, Filled, captured, fingerprint
-from mcp_backup.sources.source import Entry, Evidence, SourceSpec
+from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec
 from mcp_backup.tasks import task_group
 
 _RESERVED_SLOTS = 2  # for batches of content-cut chunks, while a capture holds all the others
@@ -137,6 +137,23 @@ class Archiver:
             return False
         return await self._complete(known.tree)
 
+    async def _keep_times(self, root: Directory, known: Known) -> None:
+        """Give files whose content is as before the times they had before.
+
+        A checkpoint moves a database's time without changing a byte of its image; the same node
+        makes the same tree blob, and its chunk list is not stored again.
+        """
+        assert known.tree.subtree is not None
+        for before in await self._repository.load_tree(known.tree.subtree):
+            now = root.children.get(before.name)
+            if isinstance(now, Node) and (now.content, now.size) == (before.content, before.size):
+                root.children[before.name] = replace(
+                    now,
+                    mtime_ns=before.mtime_ns,
+                    atime_ns=before.atime_ns,
+                    ctime_ns=before.ctime_ns,
+                )
+
     async def _complete(self, node: Node) -> bool:
         """Tell whether the index has every blob below a node."""
         index = await self._repository.load_index()
@@ -154,8 +171,13 @@ class Archiver:
         reading = _Reading(self._writer, self._pool, known.record.chunk_size if known else 0)
         scratch = self._scratch / f"capture-{len(self.archive.records)}"  # the last may be littered
         await to_thread.run_sync(_make, scratch)
-        async with captured(spec, self._pool.arena, scratch) as capture:
-            evidence = await reading.run(capture, spec, listener)
+        try:
+            async with captured(spec, self._pool.arena, scratch) as capture:
+                evidence = await reading.run(capture, spec, listener)
+        finally:
+            reading.release()
+        if known and spec.component is Component.DATABASES:
+            await self._keep_times(reading.root, known)
         subtree = await save_directory(reading.root, self._writer)
         self.archive.trees[tree] = dir_node(
             spec.name, subtree, mode=0o700, mtime_ns=reading.root.latest()
@@ -186,22 +208,23 @@ class _Reading:
         self._lent: set[int] = set()
 
     async def run(self, capture: Capture, spec: SourceSpec, listener: Listener) -> Evidence:
-        """Consume the capture to its end; return its evidence."""
-        try:
-            for _ in range(self._pool.arena.slots - _RESERVED_SLOTS):
-                slot = await self._pool.slots.take()
-                self._lent.add(slot)
-                await capture.give(slot)
-            while True:
-                event = await capture.next()
-                if isinstance(event, Entry):
-                    await self._entry(event, capture, spec, listener)
-                else:
-                    assert isinstance(event, Evidence), event
-                    return event
-        finally:
-            for slot in self._lent:
-                self._pool.slots.give_back(slot)
+        """Consume the capture to its end; return its evidence. `release` must follow."""
+        for _ in range(self._pool.arena.slots - _RESERVED_SLOTS):
+            slot = await self._pool.slots.take()
+            self._lent.add(slot)
+            await capture.give(slot)
+        while True:
+            event = await capture.next()
+            if isinstance(event, Entry):
+                await self._entry(event, capture, spec, listener)
+            else:
+                assert isinstance(event, Evidence), event
+                return event
+
+    def release(self) -> None:
+        """Free the slots that were lent to the worker, which has ended by now."""
+        for slot in self._lent:
+            self._pool.slots.give_back(slot)
 
     async def _entry(
         self, entry: Entry, capture: Capture, spec: SourceSpec, listener: Listener

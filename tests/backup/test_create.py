@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -171,6 +173,22 @@ async def test_one_changed_row_adds_about_what_changed(system: System) -> None:
         second = await engine.create(CreateRequest(BackupType.DATABASE))
     assert second.read_bytes > 7_000_000
     assert second.added_bytes < first.added_bytes / 5
+
+
+async def test_a_database_whose_file_was_touched_and_not_changed_adds_no_tree(
+    system: System,
+) -> None:
+    async with system.engine() as engine:
+        first = await engine.create(CreateRequest(BackupType.DATABASE))
+        with closing(sqlite3.connect(system.notes)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        os.utime(system.notes)
+        second = await engine.create(CreateRequest(BackupType.DATABASE))
+        trees = [
+            await engine.catalog.tree(await engine.catalog.find(r.backup_id), "databases/notes")
+            for r in (first, second)
+        ]
+    assert trees[0].subtree == trees[1].subtree
 
 
 async def test_progress_grows_and_ends_at_the_whole(system: System) -> None:
