@@ -79,6 +79,12 @@ def choose(origin: Origin, request: RestoreRequest, specs: Sequence[SourceSpec])
             raise trouble
         else:
             warnings.append(f"{trouble}; it is left out")
+    held = {record.component for record in wanted}
+    warnings += [
+        f"{origin.backup_id} holds nothing of {component}"
+        for component in request.components
+        if component not in held
+    ]
     if not choices:
         raise _nothing(origin, request, warnings)
     return Chosen(tuple(choices), tuple(warnings))

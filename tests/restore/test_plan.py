@@ -117,6 +117,13 @@ def test_a_source_that_failed_in_that_backup_is_named_with_its_reason() -> None:
         choose(origin(failed), RestoreRequest(), SPECS)
 
 
+def test_a_component_of_which_there_is_nothing_is_told_beside_the_others() -> None:
+    request = RestoreRequest(components=(Component.DATABASES, Component.WORKFLOWS))
+    chosen = choose(EVERYTHING, request, SPECS)
+    assert [choice.key for choice in chosen.choices] == ["databases/notes", "databases/memory"]
+    assert chosen.warnings == ("backup_1 holds nothing of workflows",)
+
+
 def test_nothing_of_a_component_is_an_error() -> None:
     with pytest.raises(UsageError, match="nothing of workflows"):
         choose(EVERYTHING, RestoreRequest(components=(Component.WORKFLOWS,)), SPECS)
