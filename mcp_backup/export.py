@@ -17,7 +17,7 @@ from mcp_backup.catalog import Backup
 from mcp_backup.durable import fsync_directory
 from mcp_backup.engine import Engine
 from mcp_backup.errors import NotExportable, StoreDenied, UnknownSource, UsageError
-from mcp_backup.format.zstd import ZstdCompressor
+from mcp_backup.format.zstd import stream_compressor
 from mcp_backup.manifest import SourceRecord
 from mcp_backup.progress import Listener, nobody
 from mcp_backup.repository.locks import locked
@@ -60,7 +60,7 @@ async def export_backup(  # noqa: PLR0913 - one parameter per choice
             image = await to_thread.run_sync(single_file, directory / record.tree)
             proof = await export_sql(image, partial)
         else:
-            compressor = ZstdCompressor(level=_TAR_LEVEL)
+            compressor = stream_compressor(_TAR_LEVEL)
             count = await to_thread.run_sync(write_tar, directory, partial, compressor)
             proof = f"{count} entries, each file equal to the digest taken at its capture"
     size = (await to_thread.run_sync(out.stat)).st_size

@@ -19,8 +19,7 @@ def encode_unpacked(json: bytes) -> bytes:
     """Return the plaintext to seal for a JSON document."""
     if not json.startswith((b"{", b"[")):
         raise ValueError("an unpacked document is JSON")
-    compressor = ZstdCompressor(level=_LEVEL)
-    return _COMPRESSED + compressor.compress(json, ZstdCompressor.FLUSH_FRAME)
+    return _COMPRESSED + ZstdCompressor(level=_LEVEL).compress(json)
 
 
 def decode_unpacked(plain: bytes, limit: int = LIMIT) -> bytes:

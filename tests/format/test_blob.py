@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import BlobKind, Compressor, Decompressor, compress
-from mcp_backup.format.zstd import ZstdCompressor, get_frame_info, inflate
+from mcp_backup.format.zstd import ZstdCompressor, frame_content_size, inflate, stream_compressor
 from tests.format.strategies import damaged, value_or_refusal
 
 TEXT = b"the same words again, " * 400
@@ -31,7 +31,7 @@ def test_one_compressor_makes_independent_frames(blobs: list[bytes]) -> None:
     compressor, decompressor = Compressor(), Decompressor()
     frames = [compressor.frame(blob) for blob in blobs]
     for blob, frame in reversed(list(zip(blobs, frames, strict=True))):
-        assert get_frame_info(frame).decompressed_size == len(blob)
+        assert frame_content_size(frame) == len(blob)
         assert decompressor.decompress(memoryview(frame), len(blob)) == blob
 
 
@@ -63,7 +63,7 @@ def test_another_length_than_promised_is_an_integrity_error(length: int) -> None
 
 
 def test_a_bomb_goes_off_within_what_was_promised() -> None:
-    compressor = ZstdCompressor(level=1)
+    compressor = stream_compressor(1)
     bomb = b"".join(compressor.compress(bytes(MEBIBYTE)) for _ in range(256)) + compressor.flush()
     tracemalloc.start()
     with pytest.raises(IntegrityError, match="more than the 16384 bytes"):
@@ -76,11 +76,11 @@ def test_a_bomb_goes_off_within_what_was_promised() -> None:
 
 
 def test_frames_without_size_with_checksum_and_in_a_row_are_read() -> None:
-    # CompressionParameter numbers, so that the one place which imports zstd stays the only one
-    content_size, checksum, window = 200, 201, 101
-    for options in ({content_size: 0}, {checksum: 1}, {content_size: 0, checksum: 1, window: 27}):
-        compressor = ZstdCompressor(options=options)
-        assert inflate(compressor.compress(TEXT) + compressor.flush(), len(TEXT)) == TEXT
+    for sized, checked in ((False, False), (True, True), (False, True)):
+        compressor = ZstdCompressor(write_content_size=sized, write_checksum=checked)
+        assert inflate(compressor.compress(TEXT), len(TEXT)) == TEXT
+        frames = compressor.compress(TEXT) + FRAME + compressor.compress(b"") + FRAME
+        assert inflate(frames, 3 * len(TEXT)) == 3 * TEXT
     skippable = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
     assert inflate(FRAME + skippable + FRAME, 2 * len(TEXT)) == TEXT + TEXT
     with pytest.raises(IntegrityError):
@@ -90,8 +90,8 @@ def test_frames_without_size_with_checksum_and_in_a_row_are_read() -> None:
 
 
 def test_a_frame_cut_short_anywhere_is_an_integrity_error() -> None:
-    unsized = ZstdCompressor(options={200: 0})
-    for frame in (FRAME, FRAME + FRAME, unsized.compress(TEXT) + unsized.flush()):
+    unsized = ZstdCompressor(write_content_size=False, write_checksum=True).compress(TEXT)
+    for frame in (FRAME, FRAME + FRAME, unsized):
         for end in range(len(frame)):
             if end != len(FRAME):
                 with pytest.raises(IntegrityError):

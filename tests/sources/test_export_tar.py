@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_backup.errors import IntegrityError
-from mcp_backup.format.zstd import ZstdCompressor, inflate
+from mcp_backup.format.zstd import inflate, stream_compressor
 from mcp_backup.sources.export_tar import Content, write_entries, write_tar
 from mcp_backup.sources.source import Entry
 from tests.sources.trees import Shape, look, make
@@ -30,7 +30,7 @@ SHAPE: Shape = {
 
 def written(entries: Iterable[tuple[Entry, Content]]) -> bytes:
     buffer = io.BytesIO()
-    write_entries(entries, buffer, ZstdCompressor())
+    write_entries(entries, buffer, stream_compressor(3))
     return inflate(buffer.getvalue(), 1 << 24)
 
 
@@ -42,7 +42,7 @@ def test_a_tree_comes_out_of_the_archive_as_it_went_in(tmp_path: Path) -> None:
     tree = make(tmp_path / "tree", SHAPE)
     (tree / "caf\udce9").write_text("latin")
     os.utime(tree / "empty", ns=(1, 1_700_000_000_123_456_789))
-    count = write_tar(tree, tmp_path / "out.tar.zst", ZstdCompressor())
+    count = write_tar(tree, tmp_path / "out.tar.zst", stream_compressor(3))
     archive = inflate((tmp_path / "out.tar.zst").read_bytes(), 1 << 24)
     assert len(archive) % tarfile.RECORDSIZE == 0
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -62,7 +62,7 @@ def test_a_tree_comes_out_of_the_archive_as_it_went_in(tmp_path: Path) -> None:
 def test_gnu_tar_restores_it_to_the_nanosecond(tmp_path: Path) -> None:
     tree = make(tmp_path / "tree", SHAPE)
     os.utime(tree / "empty", ns=(1, 1_700_000_000_123_456_789))
-    write_tar(tree, tmp_path / "out.tar.zst", ZstdCompressor())
+    write_tar(tree, tmp_path / "out.tar.zst", stream_compressor(3))
     (tmp_path / "copy").mkdir()
     subprocess.run(["tar", "--zstd", "-xpf", "../out.tar.zst"], cwd=tmp_path / "copy", check=True)
     assert look(tmp_path / "copy") == look(tree)
@@ -74,7 +74,7 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path: Path) -> None:
         tree = make(tmp_path / name, shape)
         for path in (tree, *tree.rglob("*")):
             os.utime(path, (7, 7), follow_symlinks=False)
-        write_tar(tree, tmp_path / f"{name}.tar.zst", ZstdCompressor())
+        write_tar(tree, tmp_path / f"{name}.tar.zst", stream_compressor(3))
     assert (tmp_path / "one.tar.zst").read_bytes() == (tmp_path / "two.tar.zst").read_bytes()
 
 
