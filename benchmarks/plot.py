@@ -6,15 +6,27 @@ from benchmarks.programs import BORG, OURS, RESTIC
 from benchmarks.results import MEMORY, ROWS, Results, Row
 
 _COLOURS = {OURS: "#0a6e5c", RESTIC: "#b9bec4", BORG: "#d9dce0"}
-_ROWS = ("first", "unchanged", "changed", "changed size", "days size", "stage", "live", "check")
-_MEMORY = ("first memory", "stage memory", "check memory")
-_WIDTH, _LABEL, _BAR, _GAP = 860, 330, 12, 20  # pixels
+_ROWS = {  # the table's titles, shortened to fit
+    "first": "first backup",
+    "unchanged": "nothing changed",
+    "changed": "after a day's edits",
+    "changed size": "a day's edits, added to the repository",
+    "days size": "repository after {days} days",
+    "stage": "restore into a new file",
+    "live": "restore into the live database",
+    "check": "check of all data",
+    "list": "list 1,000 snapshots",
+    "first memory": "first backup, memory",
+    "stage memory": "restore into a new file, memory",
+    "check memory": "check of all data, memory",
+}
+_WIDTH, _LABEL, _BAR, _GAP = 860, 290, 12, 20  # pixels
 _STYLE = "font-family='system-ui, sans-serif' font-size='13'"
 
 
 def svg(results: Results, title: str, days: int) -> str:
     """Draw how each program compares with restic, which is 1 in every row."""
-    rows = [key for key in (*_ROWS, *_MEMORY, "list") if results.median(key, RESTIC)]
+    rows = [key for key in _ROWS if results.median(key, RESTIC)]
     body, top = [], 74
     for key in rows:
         body += list(_row(results, key, top, days))
@@ -51,11 +63,7 @@ def _legend() -> Iterator[str]:
 
 def _row(results: Results, key: str, top: int, days: int) -> Iterator[str]:
     row = ROWS.get(key) or MEMORY[key]
-    title = row.title.format(days=days)
-    if title.startswith("…"):
-        title = f"{ROWS[key.split()[0]].title}: {title[2:]}"
-    if key in MEMORY:
-        title += ": memory"
+    title = _ROWS[key].format(days=days)
     base = results.median(key, RESTIC) or 1
     yield f"<text x='{_LABEL - 12}' y='{top + 22}' text-anchor='end'>{_escaped(title)}</text>"
     for place, (program, colour) in enumerate(_COLOURS.items()):
