@@ -89,11 +89,12 @@ class RepositorySettings(Section):
 
 
 class RetentionSettings(Section):
-    """How many backups of each tier are kept."""
+    """How many backups of each tier are kept, and how many of each source at least."""
 
     daily: Count = 30
     weekly: Count = 12
     monthly: Count = 6
+    minimum: Count = 3
 
 
 class ScheduleSettings(Section):

@@ -257,6 +257,60 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PrunedPacks:
+    """Packs that share a fate ("keep", "repack" or "delete") and its reason; bytes as stored."""
+
+    fate: str
+    reason: str
+    packs: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What a prune did or, in a dry run, would do. Sizes are bytes as stored.
+
+    `freed_bytes` is what the repository shrank by, which merging small packs can make negative;
+    a dry run estimates it. `unused_bytes` is what stays though nothing needs it.
+    """
+
+    dry_run: bool
+    snapshots: int
+    packs: tuple[PrunedPacks, ...]
+    freed_bytes: int
+    unused_bytes: int
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBackup:
+    """One backup and why it is kept; without `reasons` it may be forgotten."""
+
+    backup_id: str
+    snapshot_id: str
+    time: datetime
+    backup_type: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetReport:
+    """What retention keeps and what it dropped or, in a dry run, would drop; newest first.
+
+    `policy` words the settings it went by, `warnings` what a person should know of them. `prune`
+    is None where nothing was dropped.
+    """
+
+    dry_run: bool
+    policy: str
+    kept: tuple[JudgedBackup, ...]
+    forgotten: tuple[JudgedBackup, ...]
+    warnings: tuple[str, ...]
+    prune: PruneReport | None
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ExportReport:
     """An export, done. `proof` says how it was shown to be exact."""
 

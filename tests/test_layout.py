@@ -1,11 +1,12 @@
 """The architecture, as tests: who may import whom, which room has which colour, how big things are.
 
     doors        cli  server  ecosystem  discovery  terminal…
-    the verbs    engine  catalog  export  opening  place  doctor
+    the verbs    engine  catalog  export  forgetting  opening  place  doctor
     directions   backup │ restore                       strangers to each other
     things       sources │ repository
     bytes        format (pure) │ store (I/O)
     leaves       errors  durable  progress  tasks  arena  workers  manifest  verbs  settings…
+                 retention  suspicion
 
 A new module at the top of the package belongs in one of the sets below; a new room needs a reason.
 """
@@ -27,8 +28,10 @@ SETTINGS = {"settings", "settings_sections", "settings_wording", "password"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor"}
 TERMINAL = {"cli", "terminal", "terminal_progress", "terminal_reports", "discovery"}
 LEAVES = {"errors", "durable", "progress", "tasks", "arena", "workers", "manifest", "verbs"}
+DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
+POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore"}
-BELOW = LEAVES | ROOMS | SETTINGS
+BELOW = LEAVES | ROOMS | SETTINGS | POLICY
 DOORS = {"errors", "progress", "verbs"}
 PRINTING = DOORS | {"terminal"}
 
@@ -40,6 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arena": set(),
     "workers": {"arena", "errors"},
     "manifest": {"errors"} | SOURCE,
+    "retention": set(),
+    "suspicion": {"manifest"} | SOURCE,
     "verbs": {"errors", "manifest"} | SOURCE,
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors"} | SOURCE),
     "format": {"errors"},
@@ -49,8 +54,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backup": (LEAVES - {"durable"}) | {"format", "repository", "sources"},
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS),
+    **dict.fromkeys(DROPPING, BELOW | VERBS),
     **dict.fromkeys(TERMINAL, PRINTING),
-    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | {"server"},
+    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | DROPPING | {"server"},
     "server": DOORS | SOURCE | SETTINGS | VERBS,
     "ecosystem": DOORS | SOURCE | SETTINGS | VERBS,
     "__main__": {"cli"},

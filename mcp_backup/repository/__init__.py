@@ -12,6 +12,8 @@ Invariants, at any time and whatever was killed, and the test that keeps each:
                 tests/repository/test_check.py
     alone       what deletes holds an exclusive lock, and a lock that was lost ends the work:
                 tests/repository/test_locks.py
+    kept        what a snapshot needs survives a prune, interrupted at any point:
+                tests/repository/test_prune.py, tests/crash/test_prune.py
     shared      restic honours our locks and we honour restic's; each reads what the other wrote:
                 tests/interop/
 
@@ -20,7 +22,8 @@ delete old index files, delete old packs; and snapshots go before what only they
 
 `repository` opens one; `keys` finds the master key; `objects` has the names; `blob_index` knows
 where blobs lie; `locks` keeps others out; `writer`, `pool` and `sealing` add blobs in bulk, and
-`reader` brings them back; `check` reads everything and lists what is wrong.
+`reader` brings them back; `check` reads everything and lists what is wrong. `reachable` finds what
+snapshots refer to, `prune` plans what becomes of the rest, `repack` carries that out.
 
 Source: restic design, "Repository Format" and "Locks".
 """

@@ -82,6 +82,7 @@ async def locked(
     with _hangups_ignored():
         try:
             await holder.take(wait)
+            repository.doubt_index()  # up to now others could prune
             async with task_group() as tasks:
                 tasks.start_soon(holder.keep, tasks.cancel_scope)
                 with _marked(repository, exclusive=exclusive):

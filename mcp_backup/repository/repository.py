@@ -5,6 +5,7 @@ can be asked for afterwards.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -44,6 +45,7 @@ from mcp_backup.tasks import task_group
 _T = TypeVar("_T")
 _SMALL = 64 << 10  # bytes that take less time to unseal and parse than a hop into a thread costs
 _LOADS = 8  # small objects loaded at once: local disks gain nothing from more
+_PRUNES_OUTRUN = 3  # times that index files may vanish between listing and reading them
 
 
 async def create_repository(  # noqa: PLR0913 - clock, host and chance are arguments
@@ -155,6 +157,7 @@ class Repository:
     _snapshots: dict[SnapshotId, Snapshot] = field(default_factory=dict, init=False)
     _index: BlobIndex | None = field(default=None, init=False)
     _indexed: set[IndexId] = field(default_factory=set, init=False)  # index files in `_index`
+    _index_current: bool = field(default=False, init=False)  # no prune can have come in between
     _loading: anyio.Lock = field(default_factory=anyio.Lock, init=False)
 
     def __post_init__(self) -> None:
@@ -218,7 +221,7 @@ class Repository:
         self._snapshots.pop(identity, None)
 
     async def load_index(self, *, refresh: bool = False) -> BlobIndex:
-        """Return the index, from memory unless `refresh`; then with what others wrote since.
+        """Return the index: from memory, unless `refresh` or a lock was taken since it was loaded.
 
         Index files are read once. When some have vanished, a new index is made of those left.
 
@@ -226,18 +229,28 @@ class Repository:
             IntegrityError: an index file is unreadable; the message names it.
         """
         async with self._loading:
-            if self._index is not None and not refresh:
+            if self._index is not None and self._index_current and not refresh:
                 return self._index
-            there = {IndexId(identity_in(name)) for name in await self.store.objects("index/")}
-            if self._index is None or self._indexed - there:
-                index, indexed = BlobIndex(), set[IndexId]()
-            else:
-                index, indexed = self._index, self._indexed
-            for identity in sorted(there - indexed):
-                await self._load_index_file(identity, index)
-                indexed.add(identity)
-            self._index, self._indexed = index, indexed
-            return index
+            for _ in range(_PRUNES_OUTRUN):
+                with suppress(ObjectMissing):  # pruned since it was listed; its successor is there
+                    return await self._loaded_index()
+            return await self._loaded_index()
+
+    def doubt_index(self) -> None:
+        """Have the next `load_index` look for changes; called when a lock was just taken."""
+        self._index_current = False
+
+    async def _loaded_index(self) -> BlobIndex:
+        there = {IndexId(identity_in(name)) for name in await self.store.objects("index/")}
+        if self._index is None or self._indexed - there:
+            index, indexed = BlobIndex(), set[IndexId]()
+        else:
+            index, indexed = self._index, self._indexed
+        for identity in sorted(there - indexed):
+            await self._load_index_file(identity, index)
+            indexed.add(identity)
+        self._index, self._indexed, self._index_current = index, indexed, True
+        return index
 
     async def _load_index_file(self, identity: IndexId, index: BlobIndex) -> None:
         listings = await self.load_listings(identity)
@@ -273,15 +286,16 @@ class Repository:
         Raises:
             IntegrityError: it is in no index, or damaged wherever it lies.
         """
-        index = await self.load_index()
-        if (kind, identity) not in index:
-            index = await self.load_index(refresh=True)
         problem: IntegrityError | ObjectMissing | None = None
-        for location in index.find_all(kind, identity):
-            try:
-                return await self.load_at(kind, identity, location)
-            except (IntegrityError, ObjectMissing) as error:
-                problem = problem or error
+        for refresh in (False, True):  # a prune may have moved it
+            index = await self.load_index(refresh=refresh)
+            for location in index.find_all(kind, identity):
+                try:
+                    return await self.load_at(kind, identity, location)
+                except (IntegrityError, ObjectMissing) as error:
+                    problem = problem or error
+            if isinstance(problem, IntegrityError):
+                break
         raise problem or IntegrityError(
             f"{kind.word} blob {identity.hex()} is in no index", hint=DAMAGED
         )

@@ -121,6 +121,15 @@ class Writer:
             await self._append(BlobKind.DATA, sealed, blobs)
         return ids
 
+    async def save_sealed(
+        self, kind: BlobKind, sealed: bytes, blobs: Sequence[tuple[BlobId, int, int]]
+    ) -> None:
+        """Save blobs that lie sealed end to end: id, sealed length, plain length or 0 of each.
+
+        The caller has proven them. They are saved whether or not the repository has them already.
+        """
+        await self._append(kind, sealed, blobs)
+
     async def flush(self) -> None:
         """Make everything saved so far durable and listed in the index."""
         for kind in BlobKind:
