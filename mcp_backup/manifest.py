@@ -77,9 +77,12 @@ class Manifest:
         return None
 
     def encode(self) -> bytes:
-        """Return the manifest's bytes: indented JSON, for people too."""
+        """Return the manifest's bytes: indented JSON in UTF-8, for people too.
+
+        A byte of a name that is not UTF-8 is written as JSON's escape of its surrogate.
+        """
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode(
-            errors="surrogateescape"
+            errors="backslashreplace"
         )
 
 
