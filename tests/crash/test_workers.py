@@ -93,7 +93,7 @@ async def test_a_backup_whose_worker_dies_stores_nothing_says_so_and_works_again
 
 def test_workers_end_within_two_seconds_of_their_parents_death(system: System) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.wait_in_backup", str(system.root)],
+        [sys.executable, "-m", "tests.crash.wait_in_backup", str(system.root), "2"],
         stdout=subprocess.PIPE,
         text=True,
     ) as parent:

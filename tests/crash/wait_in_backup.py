@@ -8,25 +8,25 @@ from pathlib import Path
 
 import anyio
 
+from mcp_backup.opening import opened
 from mcp_backup.progress import Progress
 from mcp_backup.verbs import CreateRequest
 from tests.processes import children
-from tests.system import System, settings_of
+from tests.system import settings_of
 
 
-async def back_up(root: str) -> None:
-    system = System(Path(root), settings_of(Path(root)))
+async def back_up(root: str, wanted: str) -> None:
 
     async def stop(progress: Progress) -> None:
         workers = children("mcp_backup.")
-        if len(workers) >= 2 and progress.done:
+        if len(workers) >= int(wanted) and progress.done:
             sys.stdout.write(" ".join(map(str, workers)) + "\n")
             sys.stdout.flush()
             await anyio.sleep_forever()
 
-    async with system.engine() as engine:
+    async with opened(settings_of(Path(root))) as engine:
         await engine.create(CreateRequest(verify=False), stop)
 
 
 if __name__ == "__main__":
-    anyio.run(back_up, sys.argv[1])
+    anyio.run(back_up, sys.argv[1], sys.argv[2])

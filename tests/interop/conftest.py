@@ -54,6 +54,12 @@ class Restic:
             check=False,
         )
 
+    def output(self, *arguments: str | Path) -> bytes:
+        """Run restic, which must succeed; return what it put out, as it is."""
+        return subprocess.run(
+            ["restic", *arguments], env=self.environment, capture_output=True, check=True
+        ).stdout
+
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Start restic with an open standard input; the caller ends it."""
         return subprocess.Popen(
