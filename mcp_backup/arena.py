@@ -13,8 +13,8 @@ SLACK bytes before the content never overtakes it: a slot is sealed in place.
 
 import mmap
 import os
-import tempfile
 from contextlib import suppress
+from importlib import import_module
 from typing import Self
 
 SLOT_SIZE = 2 << 20  # a slot costs the event loop 1 ms, hashing and sealing it 10 ms
@@ -41,7 +41,7 @@ class Arena:
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("mcp-backup-arena")
         else:  # macOS: an unlinked file, whose pages the kernel may keep in memory
-            with tempfile.TemporaryFile() as file:
+            with import_module("tempfile").TemporaryFile() as file:  # slow to load, seldom needed
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, slots * _STRIDE)
         return cls(fd, slots)

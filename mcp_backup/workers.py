@@ -1,64 +1,36 @@
-"""Worker processes, and the frames that travel between them and us.
+"""Worker processes, and our end of the channel to each; theirs is in `channel.py`.
 
 Everything that touches a live database, and everything that hashes, compresses and seals in bulk,
 runs in a child process: POSIX locks, crashes of a database library and the interpreter lock all
 ask for it. A child is started as a fresh interpreter (never forked: the parent has threads), gets
 one end of a socket pair and, if it needs one, the arena; it ends when the socket closes, when it
 is told to, or within a second of its parent's death.
-
-    frame = uint32 LE length of head │ uint32 LE length of payload │ head │ payload
-    head  = JSON [kind, {field: value}], UTF-8; payload = bytes, meaning given by kind
-
-JSON and not pickle: a child reads hostile files, and its parent must not run what it sends.
 """
 
-import json
 import logging
 import os
-import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import anyio
 from anyio import to_thread
 from anyio.abc import SocketStream
 
 from mcp_backup.arena import Arena
+from mcp_backup.channel import HEADER, Frame, decode_frame
 from mcp_backup.errors import WorkerDied
 
 logger = logging.getLogger(__name__)
 
-_HEADER = struct.Struct("<II")
 _MAX_HEAD = 16 << 20  # schema evidence of a database with thousands of tables fits many times over
 _MAX_PAYLOAD = 64 << 20
 _GRACE_SECONDS = 2.0  # what a child gets to end by itself before it is killed
 _SECRET_ENVIRONMENT = "MCP_BACKUP_PASSWORD"  # noqa: S105 - a prefix of names, not a password
-
-
-class Frame(NamedTuple):
-    """One message. `fields` are JSON values; `payload` is bytes whose meaning `kind` gives."""
-
-    kind: str
-    fields: Mapping[str, Any]
-    payload: bytes
-
-    def encode(self) -> bytes:
-        """Return the frame's bytes."""
-        head = json.dumps([self.kind, self.fields], separators=(",", ":")).encode()
-        return _HEADER.pack(len(head), len(self.payload)) + head + self.payload
-
-
-def _decode(head: bytes, payload: bytes) -> Frame:
-    kind, fields = json.loads(head)
-    return Frame(kind, fields, payload)
 
 
 class Worker:
@@ -96,11 +68,11 @@ class Worker:
         Raises:
             WorkerDied: the child ended instead.
         """
-        head_size, payload_size = _HEADER.unpack(await self._exactly(_HEADER.size))
+        head_size, payload_size = HEADER.unpack(await self._exactly(HEADER.size))
         if head_size > _MAX_HEAD or payload_size > _MAX_PAYLOAD:
             raise WorkerDied(self.task, f"sent a frame of {head_size} + {payload_size} bytes")
         head = await self._exactly(head_size)
-        return _decode(head, await self._exactly(payload_size))
+        return decode_frame(head, await self._exactly(payload_size))
 
     async def _exactly(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -184,55 +156,3 @@ def _report(task: str, code: int, stderr: IO[bytes]) -> None:
     stderr.seek(0)
     text = stderr.read(64 << 10).decode(errors="replace").strip()
     logger.warning("worker for %s ended with status %d: %s", task, code, text or "no message")
-
-
-class Channel:
-    """The child's end. Blocking; used by one thread."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        """Wrap the inherited socket."""
-        self._connection = connection
-        self._file = connection.makefile("rb", buffering=1 << 16)
-
-    def send(self, kind: str, payload: bytes = b"", /, **fields: Any) -> None:
-        """Send one frame, given in parts."""
-        self.reply(Frame(kind, fields, payload))
-
-    def reply(self, frame: Frame) -> None:
-        """Send one frame; ends the process when the parent has gone."""
-        try:
-            self._connection.sendall(frame.encode())
-        except OSError:
-            os._exit(0)  # nobody is left to tell
-
-    def receive(self) -> Frame | None:
-        """Wait for the next frame; None when the parent closed the channel or has gone."""
-        header = self._file.read(_HEADER.size)
-        if len(header) < _HEADER.size:
-            return None
-        head_size, payload_size = _HEADER.unpack(header)
-        head, payload = self._file.read(head_size), self._file.read(payload_size)
-        if len(payload) < payload_size:
-            return None
-        return _decode(head, payload)
-
-
-def serve_child(argv: list[str]) -> tuple[Channel, Arena | None]:
-    """Set a child process up: its channel, its arena, and its end with its parent.
-
-    Called first by the `__main__` part of a worker module, with `sys.argv`.
-    """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # restic probes lock holders with it
-    os.umask(0o077)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    channel = Channel(socket.socket(fileno=int(argv[1])))
-    if not argv[2]:
-        return channel, None
-    fd, slots = argv[2].split(":")
-    return channel, Arena(int(fd), int(slots))
-
-
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(0)

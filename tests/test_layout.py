@@ -5,8 +5,8 @@
     directions   backup │ restore                       strangers to each other
     things       sources │ repository
     bytes        format (pure) │ store (I/O)
-    leaves       errors  durable  progress  tasks  arena  workers  manifest  verbs  settings…
-                 retention  suspicion
+    leaves       errors  durable  progress  tasks  arena  channel  workers  manifest  verbs
+                 settings…  retention  suspicion
 
 A new module at the top of the package belongs in one of the sets below; a new room needs a reason.
 """
@@ -27,7 +27,17 @@ SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_sections", "settings_wording", "password"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor"}
 TERMINAL = {"cli", "terminal", "terminal_progress", "terminal_reports", "discovery"}
-LEAVES = {"errors", "durable", "progress", "tasks", "arena", "workers", "manifest", "verbs"}
+LEAVES = {
+    "errors",
+    "durable",
+    "progress",
+    "tasks",
+    "arena",
+    "channel",
+    "workers",
+    "manifest",
+    "verbs",
+}
 DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore"}
@@ -41,7 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "tasks": {"errors"},
     "arena": set(),
-    "workers": {"arena", "errors"},
+    "channel": {"arena"},
+    "workers": {"arena", "channel", "errors"},
     "manifest": {"errors"} | SOURCE,
     "retention": set(),
     "suspicion": {"manifest"} | SOURCE,
@@ -49,8 +60,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors"} | SOURCE),
     "format": {"errors"},
     "store": {"errors", "durable"},
-    "repository": {"errors", "format", "store", "progress", "tasks", "arena", "workers", "verbs"},
-    "sources": {"errors", "durable", "arena", "workers"},
+    "repository": {
+        "errors",
+        "format",
+        "store",
+        "progress",
+        "tasks",
+        "arena",
+        "channel",
+        "workers",
+        "verbs",
+    },
+    "sources": {"errors", "durable", "arena", "channel", "workers"},
     "backup": (LEAVES - {"durable"}) | {"format", "repository", "sources"},
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS),

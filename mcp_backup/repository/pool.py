@@ -19,11 +19,12 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from mcp_backup.arena import SLACK, SLOT_SIZE, Arena
+from mcp_backup.channel import Frame
 from mcp_backup.errors import IntegrityError, StoreFull, WorkerDied
 from mcp_backup.format.crypto import MasterKey
 from mcp_backup.repository.sealing import NO_FILE, SlotSealer, answer, unsealed
 from mcp_backup.tasks import task_group
-from mcp_backup.workers import Frame, Worker, worker
+from mcp_backup.workers import Worker, worker
 
 DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on databases
 _THREAD_REQUESTS = 8  # 8 MiB of slots hashed and sealed before processes pay off

@@ -22,10 +22,10 @@ from hashlib import sha256
 from struct import Struct
 
 from mcp_backup.arena import Arena
+from mcp_backup.channel import Frame, serve_child
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import Compressor, Decompressor
 from mcp_backup.format.crypto import MasterKey, Sealer
-from mcp_backup.workers import Frame, serve_child
 
 PIECE = Struct(
     "<IIIQ32s"

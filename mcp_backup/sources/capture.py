@@ -14,10 +14,11 @@ from typing import Any
 import anyio
 
 from mcp_backup.arena import Arena
+from mcp_backup.channel import Frame
 from mcp_backup.sources import wire
 from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.source import Entry, Evidence, Finding, Holder, SourceSpec
-from mcp_backup.workers import Frame, Worker, worker
+from mcp_backup.workers import Worker, worker
 
 _MODULE = "mcp_backup.sources.worker"
 

@@ -15,9 +15,9 @@ backup writes the first page last, so that a copy cut short is never mistaken fo
 from dataclasses import asdict
 
 from mcp_backup.arena import SLOT_SIZE, Arena
+from mcp_backup.channel import Channel
 from mcp_backup.sources import digest
 from mcp_backup.sources.source import Entry, FileEvidence
-from mcp_backup.workers import Channel
 
 _ZEROS = bytes(64 << 10)
 

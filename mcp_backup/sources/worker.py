@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from mcp_backup.arena import Arena
+from mcp_backup.channel import Channel, serve_child
 from mcp_backup.errors import BackupError, SourceUnreadable
 from mcp_backup.sources import wire
 from mcp_backup.sources.kinds import database_kind, kind
 from mcp_backup.sources.sink import Sink
-from mcp_backup.workers import Channel, serve_child
 
 Fields = Mapping[str, Any]
 

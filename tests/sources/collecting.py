@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mcp_backup.arena import Arena
+from mcp_backup.channel import Channel
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec
-from mcp_backup.workers import Channel
 
 
 @dataclass

@@ -15,11 +15,11 @@ from typing import Any
 import apsw
 
 from mcp_backup.arena import Arena
+from mcp_backup.channel import Channel
 from mcp_backup.sources import sqlite
 from mcp_backup.sources.capture import FileEnd, Filled, captured
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec
-from mcp_backup.workers import Channel
 from tests.sources import writer
 
 SLOTS = 3

@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from mcp_backup.arena import SLOT_SIZE, Arena
+from mcp_backup.channel import Channel, Frame
 from mcp_backup.sources import digest
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import Entry
-from mcp_backup.workers import Channel, Frame
 
 
 class Parent:
