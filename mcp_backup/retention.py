@@ -43,12 +43,16 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One snapshot to judge. `readable` is False where its manifest tells nothing."""
+    """One snapshot to judge. `readable` is False where its manifest tells nothing.
+
+    Sources of the same name on another `host` are other sources.
+    """
 
     id: str
     time: datetime
     backup_type: str
     copies: tuple[Copy, ...]
+    host: str = ""
     ours: bool = True
     readable: bool = True
 
@@ -89,16 +93,16 @@ def judge(candidates: Iterable[Candidate], policy: Policy, now: datetime) -> tup
     """Return a verdict on each snapshot, newest first. All times are aware."""
     ordered = sorted(candidates, key=lambda each: (each.time, each.id), reverse=True)
     exempt = {each.id: _exemption(each, policy, now) for each in ordered}
-    shelves: defaultdict[str, list[_Item]] = defaultdict(list)
+    shelves: defaultdict[tuple[str, str], list[_Item]] = defaultdict(list)
     for each in ordered:
         if not exempt[each.id]:
             for item in _items(each, policy.timezone):
-                shelves[item.source].append(item)
+                shelves[each.host, item.source].append(item)
     wanted: defaultdict[str, defaultdict[str, list[str]]]
     wanted = defaultdict(lambda: defaultdict(list))
-    for source, shelf in shelves.items():
+    for shelf in shelves.values():
         for item, reason in _wanted(shelf, policy):
-            wanted[item.id][reason].append(source)
+            wanted[item.id][reason].append(item.source)
     return tuple(
         Verdict(each.id, each.time, exempt[each.id] or _worded(each, wanted[each.id]))
         for each in ordered

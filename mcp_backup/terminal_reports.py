@@ -9,7 +9,9 @@ from mcp_backup.verbs import (
     CheckReport,
     Diagnosis,
     ExportReport,
+    ForgetReport,
     PlannedTarget,
+    PruneReport,
     RestorePlan,
     RestoreReport,
     SourceFinding,
@@ -175,6 +177,42 @@ def checked(report: CheckReport) -> list[str]:
         f"{count(report.packs, 'pack')}, {count(report.blobs, 'blob')}, "
         f"read {size(report.read_bytes)} in {seconds(report.duration_seconds)}",
         *(f"[{item.code}] {item.subject}: {item.message}" for item in report.findings),
+    ]
+
+
+def forgotten(report: ForgetReport) -> list[str]:
+    """Word what retention keeps and why, and what it dropped or would drop."""
+    dropped = "to drop" if report.dry_run else "dropped"
+    rows = [
+        (backup.backup_id, moment(backup.time), backup.backup_type, "; ".join(backup.reasons))
+        for backup in report.kept
+    ]
+    lines = [
+        f"{dropped} {count(len(report.forgotten), 'backup')}, kept {len(report.kept)}: "
+        f"{report.policy}",
+        "",
+        *table(("KEPT", "TIME", "TYPE", "BECAUSE"), *rows),
+    ]
+    if report.forgotten:
+        gone = [(each.backup_id, moment(each.time), each.backup_type) for each in report.forgotten]
+        lines += ["", *table((dropped.upper(), "TIME", "TYPE"), *gone)]
+    if report.prune:
+        lines += ["", *pruned(report.prune)]
+    return lines + [f"warning: {warning}" for warning in report.warnings]
+
+
+def pruned(report: PruneReport) -> list[str]:
+    """Word what became of the packs."""
+    freed, grew = max(report.freed_bytes, 0), max(-report.freed_bytes, 0)
+    about, would = ("about ", "would be ") if report.dry_run else ("", "")
+    told = f"{about}{size(freed)} {would}freed" if not grew else f"{size(grew)} more than before"
+    rows = [
+        (group.fate, str(group.packs), size(group.size), group.reason) for group in report.packs
+    ]
+    return [
+        f"{told}; {size(report.unused_bytes)} stay that none of "
+        f"{count(report.snapshots, 'snapshot')} needs; in {seconds(report.duration_seconds)}",
+        *table(("FATE", "PACKS", "SIZE", "BECAUSE"), *rows),
     ]
 
 

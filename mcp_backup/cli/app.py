@@ -49,6 +49,8 @@ VERBS = {
     "undo": _Verb("restores:undo", "Put live data back as it was before a restore."),
     "approve": _Verb("restores:approve", "Agree to a restore that an agent planned."),
     "check": _Verb("upkeep:check", "Look for damage in the repository."),
+    "forget": _Verb("retention:forget", "Drop the backups that retention does not keep."),
+    "prune": _Verb("retention:prune", "Delete what no backup needs any more."),
     "export": _Verb("upkeep:export", "Take a backup out, as SQL text or as an archive."),
     "doctor": _Verb("upkeep:doctor", "Look at everything a backup depends on."),
     "serve": _Verb("serve:serve", "Serve agents over MCP, on stdio or HTTP."),

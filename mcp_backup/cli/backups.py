@@ -40,7 +40,7 @@ def create(
     report = this.run(
         lambda engine, listener: engine.create(request, listener),
         unfinished="No backup was added. What was already stored is used by the next one, "
-        "or removed by `restic prune`.",
+        "or removed by `mcp-backup prune`.",
     )
     this.terminal.result(BackupReply.of(report), terminal_reports.created(report))
     whole = report.status == "completed" and report.verification != "findings"
