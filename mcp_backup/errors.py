@@ -7,6 +7,8 @@
     │   ├── UnknownSource          no source of that name
     │   └── UnknownPlan            no plan, restore or undo point of that id
     ├── ServerUnreachable          no MCP server answers at that address
+    ├── HistoryUnusable            what happened could not be put on record, or read from there
+    ├── SlotTaken                  the schedule's slot has been run, or is being run
     ├── SourceError                a source could not be captured or put back
     │   ├── SourceMissing          the path does not exist
     │   ├── SourceUnreadable       it exists, but is not what the settings say
@@ -114,6 +116,33 @@ class ServerUnreachable(BackupError):
             f"no MCP server answers at {address}: {why}",
             hint="Start one with `mcp-backup serve --http`, correct --url or MCP_BACKUP_URL, or "
             "leave it out to call in this process.",
+        )
+
+
+class HistoryUnusable(BackupError):
+    """What happened could not be put on record, or read from there."""
+
+    code = "history-unusable"
+
+    def __init__(self, path: object, why: str) -> None:
+        """Name the file, and what is wrong with it."""
+        super().__init__(
+            f"the history at {path} cannot be used: {why}",
+            hint="Make room, or let this user write there; or move the file away, and a new one "
+            "is made from what the repository tells. Backups do not need it.",
+        )
+
+
+class SlotTaken(BackupError):
+    """The schedule's slot has been run, or is being run."""
+
+    code = "slot-taken"
+
+    def __init__(self, slot: str) -> None:
+        """Name the slot."""
+        super().__init__(
+            f"the run for {slot} has been made, or is being made",
+            hint="There is nothing to do; `mcp-backup history` shows it.",
         )
 
 

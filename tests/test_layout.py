@@ -25,6 +25,7 @@ FUNCTION_LINES = 50  # without its docstring
 
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_sections", "settings_wording", "password"}
+HISTORY = {"history", "history_facts", "history_file"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor"}
 TERMINAL = {"cli", "terminal", "terminal_progress", "terminal_reports", "discovery"}
 LEAVES = {
@@ -41,8 +42,8 @@ LEAVES = {
 DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore"}
-BELOW = LEAVES | ROOMS | SETTINGS | POLICY
-DOORS = {"errors", "progress", "verbs"}
+BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY
+DOORS = {"errors", "progress", "verbs", "history_facts"}
 PRINTING = DOORS | {"terminal"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -57,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retention": set(),
     "suspicion": {"manifest"} | SOURCE,
     "verbs": {"errors", "manifest"} | SOURCE,
+    **dict.fromkeys(HISTORY, HISTORY | {"errors"}),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors"} | SOURCE),
     "format": {"errors"},
     "store": {"errors", "durable"},
@@ -86,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it knows the library
     "apsw": {"sources"},
-    "sqlite3": {"sources"},
+    "sqlite3": {"sources"} | HISTORY,
     "cryptography": {"format"},
     "zstandard": {"format"},
     "platformdirs": SETTINGS,
