@@ -5,7 +5,7 @@ Paths are absolute by the time they arrive here: `settings.py` knows what they a
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from mcp_backup.cron import Cron
 from mcp_backup.sources.source import Component, SourceSpec
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -56,6 +57,15 @@ def _timezone(name: str) -> str:
     return name
 
 
+def _cron(text: str) -> str:
+    Cron.parse(text)
+    return text
+
+
+def _never(value: object) -> object:
+    return None if value == "never" else value
+
+
 SourceName = Annotated[str, AfterValidator(_source_name)]
 UsablePath = Annotated[Path, BeforeValidator(_usable_path)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -66,6 +76,8 @@ WeekTime = Annotated[
     str,
     Field(pattern=r"^(mon|tues|wednes|thurs|fri|satur|sun)day ([01]\d|2[0-3]):[0-5]\d$"),
 ]
+
+Interval = Annotated[str, Field(pattern=r"^([1-9]|[1-9]\d{1,3})[mhd]$")]
 
 
 class Section(BaseModel):
@@ -98,11 +110,28 @@ class RetentionSettings(Section):
 
 
 class ScheduleSettings(Section):
-    """When backups are made by themselves. `None` is never."""
+    """When backups are made by themselves; each day's reads what changed, each week's all.
 
+    "never" leaves one of them out, and is `None` here.
+    """
+
+    enabled: bool = True
     timezone: Annotated[str, AfterValidator(_timezone)] = "local"
-    daily: TimeOfDay | None = None
-    weekly: WeekTime | None = None
+    daily: Annotated[TimeOfDay | None, BeforeValidator(_never)] = "02:00"
+    weekly: Annotated[WeekTime | None, BeforeValidator(_never)] = "sunday 03:00"
+
+
+class _Repeated(Section):
+    """A source that may be backed up more often than the schedule says."""
+
+    every: Interval | None = None
+    cron: Annotated[str, AfterValidator(_cron)] | None = None
+
+    @model_validator(mode="after")
+    def _one_rhythm(self) -> Self:
+        if self.every and self.cron:
+            raise ValueError("must have `every` or `cron`, not both")
+        return self
 
 
 class ObjectivesSettings(Section):
@@ -112,7 +141,7 @@ class ObjectivesSettings(Section):
     rto_hours: Annotated[float, Field(gt=0)] = 4
 
 
-class DatabaseSettings(Section):
+class DatabaseSettings(_Repeated):
     """One database. Without a `kind`, the file's header tells."""
 
     name: SourceName
@@ -127,7 +156,7 @@ class DatabaseSettings(Section):
         return SourceSpec(self.name, Component.DATABASES, kind, str(self.path), options)
 
 
-class ConfigSettings(Section):
+class ConfigSettings(_Repeated):
     """One set of files: what `include` matches below `root` and `exclude` does not."""
 
     name: SourceName

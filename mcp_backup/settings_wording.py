@@ -41,9 +41,13 @@ _EXPECTED = {
     "less_than_equal": "a number of at most {le:g}",
     "literal_error": "{expected}",
 }
-_PATTERNS = {"daily": 'a time such as "02:00"', "weekly": 'a day and time such as "sunday 03:00"'}
+_PATTERNS = {
+    "daily": 'a time such as "02:00"',
+    "weekly": 'a day and time such as "sunday 03:00"',
+    "every": 'an interval such as "15m", "6h" or "1d"',
+}
 _MOST = 5  # mistakes told at once; more is a wall
-_SECRET = {"password_command", "arguments"}
+_SECRET = {"password_command", "arguments", "alerts"}
 _USER_PART = re.compile(r"//[^/@\s]*@")
 
 

@@ -59,7 +59,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "suspicion": {"manifest"} | SOURCE,
     "verbs": {"errors", "manifest"} | SOURCE,
     **dict.fromkeys(HISTORY, HISTORY | {"errors"}),
-    **dict.fromkeys(SETTINGS, SETTINGS | {"errors"} | SOURCE),
+    "cron": set(),
+    **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
+    "slots": {"verbs", "cron"} | SETTINGS,
     "format": {"errors"},
     "store": {"errors", "durable"},
     "repository": {

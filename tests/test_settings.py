@@ -50,6 +50,7 @@ tool = "list_workflows"
 arguments = { limit = 10000 }
 """
 LEAST = '[repository]\nlocation = "r"\n'
+DATABASE = '[[databases]]\nname = "a"\npath = "a.db"\n'
 
 
 def load(directory: Path, text: str = LEAST, **environ: str) -> Settings:
@@ -103,7 +104,8 @@ def test_what_is_left_out_has_the_documented_default(tmp_path: Path, home: Path)
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8765)
     assert settings.state_dir == home / ".local/state/mcp-backup"
     assert settings.scratch == home / ".local/state/mcp-backup/scratch"
-    assert (settings.schedule.daily, settings.schedule.weekly) == (None, None)
+    assert (settings.schedule.daily, settings.schedule.weekly) == ("02:00", "sunday 03:00")
+    assert settings.schedule.enabled
     assert settings.sources() == []
 
 
@@ -230,6 +232,10 @@ def test_a_url_is_left_as_it_is(tmp_path: Path, location: str) -> None:
         (LEAST + '[schedule]\ndaily = "24:00"', 'must be a time such as "02:00"'),
         (LEAST + '[schedule]\nweekly = "sun 3"', 'must be a day and time such as "sunday 03:00"'),
         (LEAST + '[schedule]\ntimezone = "Mars/X"', 'schedule.timezone must be "local" or a zone'),
+        (LEAST + DATABASE + 'every = "0m"', 'must be an interval such as "15m", "6h" or "1d"'),
+        (LEAST + DATABASE + 'cron = "61 * * * *"', "must have numbers from 0 to 59"),
+        (LEAST + DATABASE + 'cron = "0 0 30 2 *"', "must be a day that exists"),
+        (LEAST + DATABASE + 'every = "1h"\ncron = "0 * * * *"', "`every` or `cron`, not both"),
         (LEAST + '[schedule]\ntimezone = "../x"', 'schedule.timezone must be "local" or a zone'),
         (
             LEAST + '[restore]\nconfirmation = "yes"',
