@@ -18,10 +18,13 @@ from filelock import FileLock
 from mcp_backup import __version__
 from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
 from mcp_backup.catalog import Backup, Catalog, Filter, next_backup_id
-from mcp_backup.errors import NothingBackedUp, UnknownSource, UsageError
+from mcp_backup.errors import UnknownSource, UsageError
+from mcp_backup.history import History
 from mcp_backup.manifest import Failure, Manifest, SourceRecord
+from mcp_backup.outcomes import backup_report, refuse_if_all_failed
 from mcp_backup.place import Place
 from mcp_backup.progress import Listener, Progress, nobody
+from mcp_backup.recording import recorded, take_up
 from mcp_backup.repository.check import check
 from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
@@ -46,7 +49,6 @@ from mcp_backup.verbs import (
     RestoreReport,
     RestoreRequest,
     SourceFinding,
-    SourceOutcome,
     UndoPoint,
     UndoReport,
     VerifyReport,
@@ -75,6 +77,7 @@ class Engine:
         self.repository = repository
         self.catalog = Catalog(repository)
         self.state = settings.state_dir / repository.config.id[:16]
+        self.history = History(self.state / "history.db", place.now)
         self._place = place
         self._restorer = Restorer(
             Rules(
@@ -98,6 +101,7 @@ class Engine:
         """Return the time, as this engine's surroundings tell it."""
         return self._place.now()
 
+    @recorded("create")
     async def create(self, request: CreateRequest, listener: Listener = nobody) -> BackupReport:
         """Back up now. A cancel or crash leaves no snapshot, or the whole one.
 
@@ -120,28 +124,14 @@ class Engine:
                 known = await self._known(spec)
                 await archiver.add(spec, listener, known, trust=trust)
             records = archiver.archive.records
-            _refuse_if_all_failed(records)
+            refuse_if_all_failed(records)
             await archiver.flush()
             if request.verify:
                 verifier = Verifier(self.repository, pool, scratch / "verify", listener)
                 records = [await self._read_back(archiver, r, verifier) for r in records]
-                _refuse_if_all_failed(records)
+                refuse_if_all_failed(records)
             backup = await self._commit(archiver, request, records, started)
-        findings = [SourceFinding.of(r.name, f) for r in records for f in r.findings]
-        return BackupReport(
-            backup_id=backup.backup_id,
-            snapshot_id=backup.id.hex(),
-            backup_type=request.backup_type,
-            status="partial" if any(r.outcome == "failed" for r in records) else "completed",
-            started=started,
-            duration_seconds=round(monotonic() - began, 3),
-            read_bytes=sum(record.read for record in records),
-            added_bytes=writer.totals.stored,
-            verification=_verification(request, findings),
-            outcomes=tuple(_outcome(record) for record in records),
-            findings=tuple(findings),
-            note=request.note,
-        )
+        return backup_report(request, backup, records, writer.totals, began)
 
     async def backups(  # noqa: PLR0913 - one parameter per condition
         self,
@@ -156,6 +146,7 @@ class Engine:
         """List backups, newest first; empty conditions want all."""
         return await self.catalog.page(Filter(source, backup_type, since, until), limit, cursor)
 
+    @recorded("verify")
     async def verify(
         self,
         backup_id: str = "latest",
@@ -199,6 +190,7 @@ class Engine:
             duration_seconds=round(monotonic() - began, 3),
         )
 
+    @recorded("check")
     async def check(
         self, level: Level = Level.STRUCTURE, listener: Listener = nobody
     ) -> CheckReport:
@@ -215,12 +207,14 @@ class Engine:
         """Return a plan made before, with whether it has been approved."""
         return await self._restorer.shown(plan_id)
 
+    @recorded("approve")
     async def approve(self, plan_id: str, by: str) -> RestorePlan:
         """Approve a plan in a person's name. Only doors that a person holds call this."""
         plan = await self._restorer.approve(plan_id, by)
         logger.info("plan approved: plan=%s by=%s", plan_id, by)
         return plan
 
+    @recorded("restore")
     async def restore(
         self, plan_id: str, listener: Listener = nobody, *, consent: bool = False
     ) -> RestoreReport:
@@ -242,6 +236,7 @@ class Engine:
         logger.info("restored: restore=%s backup=%s", report.restore_id, report.backup_id)
         return report
 
+    @recorded("undo")
     async def undo(
         self, restore_id: str, listener: Listener = nobody, *, consent: bool = False
     ) -> UndoReport:
@@ -256,9 +251,10 @@ class Engine:
         return await self._restorer.undo_points()
 
     async def recover(self) -> None:
-        """Finish or put right the restores that a crash interrupted."""
+        """Finish or put right what a crash interrupted; rebuild a history that is new or lost."""
         for found in await self._restorer.recover():
             logger.warning("recovered: %s", found)
+        await take_up(self.history, self.catalog, self._place.hostname)
 
     async def _origin(self, backup: Backup) -> Origin:
         return Origin(
@@ -352,41 +348,5 @@ class Engine:
         return Backup(identity, snapshot)
 
 
-def _refuse_if_all_failed(records: Sequence[SourceRecord]) -> None:
-    """Raise when there is nothing to store; one failure among one is told as itself."""
-    failures = [record.failure for record in records if record.failure]
-    if len(failures) < len(records):
-        return
-    told = "; ".join(failure.message for failure in failures)
-    raise NothingBackedUp(
-        f"nothing was backed up: {told}",
-        hint=" ".join(dict.fromkeys(failure.hint for failure in failures)),
-    )
-
-
 def _read_bytes(records: Sequence[SourceRecord]) -> int:
     return sum(file.size for r in records if r.evidence for file in r.evidence.files)
-
-
-def _outcome(record: SourceRecord) -> SourceOutcome:
-    evidence = record.evidence
-    return SourceOutcome(
-        name=record.name,
-        component=record.component,
-        kind=record.kind,
-        outcome=record.outcome,
-        files=len(evidence.files) if evidence else 0,
-        read_bytes=record.read,
-        added_bytes=record.added,
-        duration_seconds=record.duration_seconds,
-        failure=record.failure,
-        notes=evidence.notes if evidence else (),
-    )
-
-
-def _verification(
-    request: CreateRequest, findings: Sequence[SourceFinding]
-) -> Literal["passed", "findings", "skipped"]:
-    if not request.verify:
-        return "skipped"
-    return "findings" if findings else "passed"

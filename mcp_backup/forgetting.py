@@ -17,6 +17,7 @@ from mcp_backup.engine import Engine
 from mcp_backup.errors import IntegrityError, ObjectMissing, UnsupportedFormat
 from mcp_backup.manifest import Manifest, SourceRecord
 from mcp_backup.progress import Listener, nobody
+from mcp_backup.recording import recorded
 from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.prune import survey
@@ -36,6 +37,7 @@ _NOT_AGREED = "not among those agreed to"
 _Source = tuple[str, Component, str]  # host, component and name
 
 
+@recorded("forget")
 async def forget(
     engine: Engine,
     listener: Listener = nobody,
@@ -80,6 +82,7 @@ async def forget(
     )
 
 
+@recorded("prune")
 async def prune(
     engine: Engine, listener: Listener = nobody, *, dry_run: bool = False
 ) -> PruneReport:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Door = Literal["mcp", "terminal", "python", "schedule"]
+Door = Literal["mcp", "terminal", "python", "schedule", "unknown"]
 Ending = Literal["completed", "partial", "findings", "failed", "cancelled"]
 Outcome = Literal[Ending, "running", "interrupted", "released"]
 

@@ -75,7 +75,11 @@ class SourceFinding:
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """One backup, done. `added_bytes` is what the repository grew by, as stored."""
+    """One backup, done.
+
+    `new_bytes` is what no backup had before, `added_bytes` what the repository grew by for it, as
+    stored. `warnings` are about what is not in the backup itself.
+    """
 
     backup_id: str
     snapshot_id: str
@@ -89,6 +93,8 @@ class BackupReport:
     outcomes: tuple[SourceOutcome, ...]
     findings: tuple[SourceFinding, ...]
     note: str = ""
+    new_bytes: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ FUNCTION_LINES = 50  # without its docstring
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_sections", "settings_wording", "password"}
 HISTORY = {"history", "history_facts", "history_file"}
-VERBS = {"engine", "catalog", "export", "opening", "place", "doctor"}
+VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
 TERMINAL = {"cli", "terminal", "terminal_progress", "terminal_reports", "discovery"}
 LEAVES = {
     "errors",

@@ -1,0 +1,296 @@
+"""Putting every verb on record: that it begins, how it ends, and what it did.
+
+A history that cannot be written stops nothing: the verb does its work, a backup's report carries
+the warning, and the log says it. A cancel is put on record before it goes on.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import wraps
+from time import monotonic
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import anyio
+
+from mcp_backup.catalog import Backup, Catalog
+from mcp_backup.errors import (
+    BackupError,
+    HistoryUnusable,
+    IntegrityError,
+    ObjectMissing,
+    UnsupportedFormat,
+)
+from mcp_backup.history import Asker, Ending, History, Run, RunSource
+from mcp_backup.manifest import Manifest
+from mcp_backup.verbs import (
+    BackupReport,
+    CheckReport,
+    CreateRequest,
+    ForgetReport,
+    PruneReport,
+    RestoredTarget,
+    RestorePlan,
+    RestoreReport,
+    UndoReport,
+    VerifyReport,
+)
+
+logger = logging.getLogger(__name__)
+
+_LOOK_BACK = 1000  # backups that a new history is told of
+_UNREADABLE = (IntegrityError, ObjectMissing, UnsupportedFormat)
+
+
+class Recorded(Protocol):
+    """What has verbs, and a history to put them on."""
+
+    @property
+    def history(self) -> History:
+        """Where its runs are put on record."""
+
+
+E = TypeVar("E", bound=Recorded)
+P = ParamSpec("P")
+R = TypeVar("R")
+Verb = Callable[Concatenate[E, P], Coroutine[Any, Any, R]]
+
+
+def recorded(verb: str) -> Callable[[Verb[E, P, R]], Verb[E, P, R]]:
+    """Put each call of a verb on record; a dry run, which does nothing, is not.
+
+    The run's subject is the verb's first argument, where that is text or a request.
+    """
+
+    def decorated(function: Verb[E, P, R]) -> Verb[E, P, R]:
+        @wraps(function)
+        async def call(engine: E, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            if kwargs.get("dry_run"):
+                return await function(engine, *args, **kwargs)
+            subject = _subject(args[0] if args else next(iter(kwargs.values()), ""))
+            return await _run(
+                engine.history, verb, subject, lambda: function(engine, *args, **kwargs)
+            )
+
+        return call
+
+    return decorated
+
+
+async def _run(history: History, verb: str, subject: str, work: Callable[[], Awaitable[R]]) -> R:
+    began = monotonic()
+    run, problem = None, None
+    try:
+        run = await history.begin(verb, subject=subject)
+    except HistoryUnusable as error:
+        logger.warning("not put on record: verb=%s: %s", verb, error)
+        problem = error
+
+    async def end(facts: _Facts) -> HistoryUnusable | None:
+        if run is None:
+            return problem
+        return await _end(history, run, facts, monotonic() - began)
+
+    try:
+        report = await work()
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            await end(_Facts("cancelled"))
+        raise
+    except BaseException as error:
+        await end(_failure(error))
+        raise
+    with anyio.CancelScope(shield=True):
+        problem = await end(_facts(report))
+    return _warned(report, problem) if problem else report
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is put on record of a verb's end."""
+
+    outcome: Ending = "completed"
+    backup_id: str = ""
+    read: int = 0
+    added: int = 0
+    stored: int = 0
+    error_code: str = ""
+    message: str = ""
+    sources: tuple[RunSource, ...] = ()
+
+
+async def _end(
+    history: History, run: int, facts: _Facts, duration: float
+) -> HistoryUnusable | None:
+    try:
+        await history.end(
+            run,
+            facts.outcome,
+            backup_id=facts.backup_id,
+            read=facts.read,
+            added=facts.added,
+            stored=facts.stored,
+            duration=round(duration, 3),
+            error_code=facts.error_code,
+            message=facts.message,
+            sources=facts.sources,
+        )
+    except HistoryUnusable as error:
+        logger.warning("the end of a run was not put on record: run=%s: %s", run, error)
+        return error
+    return None
+
+
+def _warned(report: R, problem: HistoryUnusable) -> R:
+    if isinstance(report, BackupReport):
+        warning = f"{problem}. {problem.hint}"
+        return replace(report, warnings=(*report.warnings, warning))
+    return report
+
+
+def _subject(first: object) -> str:
+    if isinstance(first, CreateRequest):
+        return first.backup_type
+    return first if isinstance(first, str) else ""
+
+
+def _failure(error: BaseException) -> _Facts:
+    if isinstance(error, BackupError):
+        return _Facts("failed", error_code=error.code, message=str(error))
+    return _Facts("failed", error_code="bug", message=type(error).__name__)
+
+
+def _facts(report: object) -> _Facts:  # noqa: PLR0911 - one per kind of report
+    match report:
+        case BackupReport():
+            return _of_backup(report)
+        case VerifyReport():
+            return _of_verification(report)
+        case RestoreReport():
+            return _of_targets(report.restore_id, report.targets, report.backup_id)
+        case UndoReport():
+            return _of_targets(report.restore_id, report.targets)
+        case RestorePlan():
+            return _Facts(backup_id=report.backup_id)
+        case CheckReport():
+            found = f"{len(report.findings)} findings" if report.findings else ""
+            outcome: Ending = "completed" if report.ok else "findings"
+            return _Facts(outcome, read=report.read_bytes, message=found)
+        case ForgetReport():
+            gone = ", ".join(each.backup_id for each in report.forgotten)
+            return _Facts(message=f"forgotten: {len(report.forgotten)} {gone}".rstrip())
+        case PruneReport():
+            return _Facts(message=f"freed: {report.freed_bytes} bytes")
+        case _:
+            return _Facts()
+
+
+def _of_targets(restore_id: str, targets: Sequence[RestoredTarget], backup_id: str = "") -> _Facts:
+    sources = tuple(
+        RunSource(t.component, t.source, "restored", read=t.size, message=t.path) for t in targets
+    )
+    return _Facts(backup_id=backup_id, message=restore_id, sources=sources)
+
+
+def _of_backup(report: BackupReport) -> _Facts:
+    outcome: Ending = report.status
+    if outcome == "completed" and report.verification == "findings":
+        outcome = "findings"
+    return _Facts(
+        outcome,
+        report.backup_id,
+        read=report.read_bytes,
+        added=report.new_bytes,
+        stored=report.added_bytes,
+        sources=tuple(
+            RunSource(
+                each.component,
+                each.name,
+                each.outcome,
+                each.read_bytes,
+                each.added_bytes,
+                each.duration_seconds,
+                sum(finding.source == each.name for finding in report.findings),
+                each.failure.message if each.failure else "",
+            )
+            for each in report.outcomes
+        ),
+    )
+
+
+def _of_verification(report: VerifyReport) -> _Facts:
+    found = [finding.source for finding in report.findings]
+    return _Facts(
+        "completed" if report.ok else "findings",
+        report.backup_id,
+        read=report.read_bytes,
+        message=f"level {report.level}",
+        sources=tuple(
+            RunSource("", name, "findings" if name in found else "verified", 0, 0, 0.0, n)
+            for name in report.sources
+            for n in (found.count(name),)
+        ),
+    )
+
+
+async def take_up(history: History, catalog: Catalog, hostname: str) -> None:
+    """Tell a new history what this machine's backups in the repository tell; else do nothing.
+
+    A history that cannot be used is left to whoever asks for it.
+    """
+    try:
+        if not await history.is_new():
+            return
+        found = []
+        for backup in (await catalog.backups())[:_LOOK_BACK]:
+            if backup.ours and backup.snapshot.hostname == hostname:
+                found += await _of_snapshot(catalog, backup)
+        taken = await history.rebuilt(reversed(found))
+        if taken:
+            logger.warning("history rebuilt from the repository: backups=%s", taken)
+    except HistoryUnusable as error:
+        logger.warning("no history: %s", error)
+
+
+async def _of_snapshot(catalog: Catalog, backup: Backup) -> list[Run]:
+    try:
+        manifest = await catalog.manifest(backup)
+    except _UNREADABLE as error:
+        logger.warning("not in the rebuilt history: backup=%s: %s", backup.backup_id, error)
+        return []
+    return [_of_manifest(manifest)] if manifest else []
+
+
+def _of_manifest(manifest: Manifest) -> Run:
+    begun = datetime.fromisoformat(manifest.started)
+    sources = tuple(
+        RunSource(
+            record.component,
+            record.name,
+            record.outcome,
+            record.read,
+            record.added,
+            record.duration_seconds,
+            len(record.findings),
+            record.failure.message if record.failure else "",
+        )
+        for record in manifest.sources
+    )
+    return Run(
+        id=0,
+        verb="create",
+        subject=manifest.backup_type,
+        asker=Asker("unknown"),
+        begun=begun,
+        ended=begun,
+        outcome=manifest.status,
+        backup_id=manifest.backup_id,
+        read=sum(source.read for source in sources),
+        added=0,
+        stored=sum(source.added for source in sources),
+        duration=round(sum(source.duration for source in sources), 3),
+        error_code="",
+        message="rebuilt from the repository",
+        sources=sources,
+    )
