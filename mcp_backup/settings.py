@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.password import resolve_password
+from mcp_backup.settings_alerts import Alerts
 from mcp_backup.settings_sections import (
     ConfigSettings,
     DatabaseSettings,
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
     workflows: tuple[WorkflowSettings, ...] = ()
     restore: RestoreSettings = RestoreSettings()
     server: ServerSettings = ServerSettings()
+    alerts: Alerts = ()
     state_dir: UsablePath = Field(
         default_factory=lambda: platformdirs.user_state_path("mcp-backup", appauthor=False)
     )

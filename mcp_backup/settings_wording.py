@@ -40,6 +40,7 @@ _EXPECTED = {
     "greater_than_equal": "a number of at least {ge:g}",
     "less_than_equal": "a number of at most {le:g}",
     "literal_error": "{expected}",
+    "enum": "{expected}",
 }
 _PATTERNS = {
     "daily": 'a time such as "02:00"',

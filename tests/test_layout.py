@@ -3,6 +3,7 @@
     doors        cli  server  ecosystem  discovery  terminal…
     the verbs    engine  catalog  export  forgetting  opening  place  doctor
     directions   backup │ restore                       strangers to each other
+    news         alerts  metrics
     things       sources │ repository
     bytes        format (pure) │ store (I/O)
     leaves       errors  durable  progress  tasks  arena  channel  workers  manifest  verbs
@@ -24,7 +25,7 @@ FILE_LINES = 400
 FUNCTION_LINES = 50  # without its docstring
 
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
-SETTINGS = {"settings", "settings_sections", "settings_wording", "password"}
+SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
 HISTORY = {"history", "history_facts", "history_file"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
 TERMINAL = {"cli", "terminal", "terminal_progress", "terminal_reports", "discovery"}
@@ -41,9 +42,10 @@ LEAVES = {
 }
 DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
-ROOMS = {"format", "store", "repository", "sources", "backup", "restore"}
+ROOMS = {"format", "store", "repository", "sources", "backup", "restore", "alerts"}
 BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY
 DOORS = {"errors", "progress", "verbs", "history_facts"}
+TELLING = {"alerts", "metrics"}
 PRINTING = DOORS | {"terminal"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -62,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cron": set(),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
     "slots": {"verbs", "cron"} | SETTINGS,
+    "schedule": VERBS | SETTINGS | DROPPING | DOORS | {"slots", "durable"},
     "format": {"errors"},
     "store": {"errors", "durable"},
     "repository": {
@@ -77,20 +80,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "sources": {"errors", "durable", "arena", "channel", "workers"},
     "backup": (LEAVES - {"durable"}) | {"format", "repository", "sources"},
+    "alerts": {"errors", "durable", "verbs", "history_facts"} | SETTINGS,
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS),
     **dict.fromkeys(DROPPING, BELOW | VERBS),
     **dict.fromkeys(TERMINAL, PRINTING),
-    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | DROPPING | {"server"},
-    "server": DOORS | SOURCE | SETTINGS | VERBS,
-    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS,
+    "metrics": BELOW | VERBS,
+    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | DROPPING | TELLING | {"server"},
+    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING,
+    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING,
     "__main__": {"cli"},
     "__init__": {"ecosystem"},
 }
 
 ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it knows the library
+    "apscheduler": {"schedule"},
     "apsw": {"sources"},
-    "sqlite3": {"sources"} | HISTORY,
+    "sqlite3": {"sources", "alerts"} | HISTORY,
+    "httpx2": {"alerts", "cli"},
+    "prometheus_client": {"metrics"},
     "cryptography": {"format"},
     "zstandard": {"format"},
     "platformdirs": SETTINGS,
