@@ -43,7 +43,7 @@ LEAVES = {
 DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore", "alerts"}
-BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY
+BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY | {"slots"}
 DOORS = {"errors", "progress", "verbs", "history_facts"}
 TELLING = {"alerts", "metrics"}
 PRINTING = DOORS | {"terminal"}
@@ -87,8 +87,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(TERMINAL, PRINTING),
     "metrics": BELOW | VERBS,
     "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | DROPPING | TELLING | {"server"},
-    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING,
-    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING,
+    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | {"schedule"},
+    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING | {"schedule"},
     "__main__": {"cli"},
     "__init__": {"ecosystem"},
 }
