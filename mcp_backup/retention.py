@@ -7,7 +7,7 @@ copies stay:
     daily, weekly,  the best copy of each of the newest so many days, ISO weeks and months that
     monthly         have one: a proven copy before one that is not, then the newer
     suspect, ...    the same for suspect copies, counted apart: they push no good one out
-    minimum         if that is fewer than the floor, more of them, spread over days
+    minimum         where those are fewer than the floor, more of them, spread over days
     good before     the newest good copy before each suspect one that stays
 
 and every snapshot stays that is not ours, cannot be read, or is from the future. Slots are filled
@@ -18,7 +18,7 @@ Nothing here knows repository, clock or settings.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from itertools import chain, islice
@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 
 EVERYTHING = "everything"  # what a full backup holds as a whole: no partial one stands in for it
 _WHOLE = frozenset(("full", "incremental"))
+_ORDER = ("latest", "daily", "weekly", "monthly", "suspect,", "minimum", "good")  # of reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +171,12 @@ def _wanted(shelf: Sequence[_Item], policy: Policy) -> Iterator[tuple[_Item, str
         *_tiers(suspect, policy, "suspect, {tier} {number}/{count}"),
     ]
     kept = {item.id for item, _ in reasons}
-    for items in (good, suspect):  # where good ones are not enough, suspect ones have to do
-        there = [item for item in (shelf if items is suspect else good) if item.id in kept]
-        for item in _spread(items, kept, policy.minimum - len(there)):
-            reasons.append((item, f"minimum of {policy.minimum}"))
-            kept.add(item.id)
+    for items in (good, suspect):  # each by itself, or a flood of one would push the others out
+        missing = policy.minimum - sum(item.id in kept for item in items)
+        reasons += [
+            (item, f"minimum of {policy.minimum}") for item in _spread(items, kept, missing)
+        ]
+    kept = {item.id for item, _ in reasons}
     yield from reasons
     yield from _good_before(shelf, kept)
 
@@ -232,10 +234,12 @@ def _good_before(shelf: Sequence[_Item], kept: set[str]) -> Iterator[tuple[_Item
             wanted = False
 
 
-def _worded(candidate: Candidate, wanted: dict[str, list[str]]) -> tuple[str, ...]:
+def _worded(candidate: Candidate, wanted: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Name the sources behind a reason, unless all that the snapshot holds share it."""
     every = {copy.source for copy in _held(candidate)}
     return tuple(
-        reason if set(sources) == every else f"{reason} of {', '.join(sorted(sources))}"
-        for reason, sources in wanted.items()
+        reason
+        if set(wanted[reason]) == every
+        else f"{reason} of {', '.join(sorted(wanted[reason]))}"
+        for reason in sorted(wanted, key=lambda each: (_ORDER.index(each.split()[0]), each))
     )
