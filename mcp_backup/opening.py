@@ -7,10 +7,11 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from anyio import to_thread
 
-from mcp_backup.durable import create_durably
+from mcp_backup.durable import create_durably, make_directory_durably
 from mcp_backup.engine import Engine
 from mcp_backup.errors import RepositoryExists, SettingsInvalid
 from mcp_backup.place import Place
@@ -34,7 +35,7 @@ async def opened(
     Raises:
         RepositoryMissing, WrongPassword, UnsupportedFormat, IntegrityError: see
             `open_repository`.
-        SettingsInvalid: the settings name no usable password.
+        SettingsInvalid: the settings name no usable password or state directory.
     """
     here = place or Place.here()
     password = await to_thread.run_sync(_password, settings, here)
@@ -46,6 +47,7 @@ async def opened(
         username=here.username,
     )
     engine = Engine(settings, repository, here)
+    await to_thread.run_sync(_make_state_directory, engine.state)
     await engine.recover()
     yield engine
 
@@ -89,6 +91,19 @@ async def initialise(settings: Settings, place: Place | None = None) -> InitRepo
 
 def _password(settings: Settings, place: Place) -> str:
     return repository_password(settings, place.environ).get_secret_value()
+
+
+def _make_state_directory(state: Path) -> None:
+    try:
+        make_directory_durably(state)
+        with TemporaryFile(dir=state):
+            pass
+    except OSError as error:
+        raise SettingsInvalid(
+            f"the state directory {state}: {(error.strerror or str(error)).lower()}",
+            hint="Make it writable for this user, make room on its disk, or name another as "
+            "`state_dir` in the settings. Nothing was changed.",
+        ) from error
 
 
 def _make_password_file(settings: Settings, place: Place) -> bool:
