@@ -3,8 +3,9 @@
 The repository is at `backup_base_dir`, its key beside it as `<backup_base_dir>.key`; both are made
 at the first use. Relative paths start at the working directory of the moment they are given.
 
-Scheduling and retention are not in this version: what would schedule raises, and the retention
-policy is kept and reported, and deletes nothing.
+The schedule runs in a thread with an event loop of its own, as long as the program does; several
+programs, and servers, that run it on one repository agree on who makes a backup. After each of
+its daily and weekly backups the retention policy is applied; nothing else deletes.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,15 +14,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NoReturn, TypedDict
+from typing import Literal, TypedDict
 
 from pydantic import ValidationError
 
 from mcp_backup.engine import Engine
 from mcp_backup.errors import SettingsInvalid, StagingRejected, UsageError
 from mcp_backup.opening import initialise, opened
+from mcp_backup.scheduler_thread import SchedulerThread
 from mcp_backup.settings import Settings
-from mcp_backup.settings_sections import DatabaseSettings, RepositorySettings, RetentionSettings
+from mcp_backup.settings_sections import (
+    DatabaseSettings,
+    RepositorySettings,
+    RetentionSettings,
+    ScheduleSettings,
+)
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import (
     BackupEntry,
@@ -138,6 +145,8 @@ class EcosystemBackupManager:
         self._configs: dict[str, DatabaseBackupConfig] = {}
         self._paths: dict[str, Path] = {}
         self._now = now
+        self._schedule = ScheduleSettings(enabled=False)
+        self._scheduler: SchedulerThread | None = None
 
     def register_database(self, config: DatabaseBackupConfig) -> None:
         """Back this database up from now on. It need not exist yet.
@@ -229,21 +238,54 @@ class EcosystemBackupManager:
 
     def schedule_automated_backups(
         self, daily_hour: int = 2, weekly_day: str = "sunday", weekly_hour: int = 3
-    ) -> NoReturn:
-        """Raise: there is no scheduler in this version."""
-        raise _no_scheduler()
+    ) -> None:
+        """Back up every day and every week at these hours, in this machine's timezone.
 
-    def start_scheduler(self) -> NoReturn:
-        """Raise: there is no scheduler in this version."""
-        raise _no_scheduler()
+        It begins with `start_scheduler`. The daily backup reads what changed, the weekly all.
 
-    def stop_scheduler(self) -> NoReturn:
-        """Raise: there is no scheduler in this version."""
-        raise _no_scheduler()
+        Raises:
+            SettingsInvalid: there is no such hour or day.
+        """
+        try:
+            self._schedule = ScheduleSettings(
+                daily=f"{daily_hour:02}:00", weekly=f"{weekly_day.lower()} {weekly_hour:02}:00"
+            )
+        except ValidationError:
+            raise SettingsInvalid(
+                f"there is no hour {daily_hour}, or no {weekly_day!r} at hour {weekly_hour}",
+                hint="Hours are 0 to 23, days are written out. Nothing was scheduled.",
+            ) from None
+
+    def start_scheduler(self) -> None:
+        """Run the schedule in a thread, until `stop_scheduler` or the end of the program.
+
+        It makes the backups of what is registered now, and catches up on what was missed since
+        it was first started. Where it runs already, nothing happens.
+
+        Raises:
+            UsageError: nothing is scheduled.
+            SettingsInvalid: what was registered cannot be backed up.
+        """
+        if not self._schedule.enabled:
+            raise UsageError(
+                "nothing is scheduled", hint="Call schedule_automated_backups() before."
+            )
+        if self._scheduler is None:
+            self._scheduler = SchedulerThread(self._settings(), self._engine_on)
+
+    def stop_scheduler(self) -> None:
+        """Stop the schedule; a backup under way gets some seconds to finish. Blocks meanwhile."""
+        if self._scheduler is not None:
+            self._scheduler.stop()
+        self._scheduler = None
 
     @asynccontextmanager
     async def _engine(self) -> AsyncIterator[Engine]:
-        settings = self._settings()
+        async with self._engine_on(self._settings()) as engine:
+            yield engine
+
+    @asynccontextmanager
+    async def _engine_on(self, settings: Settings) -> AsyncIterator[Engine]:
         if not (self.backup_base_dir / "config").exists():
             await initialise(settings)
         async with opened(settings) as engine:
@@ -261,6 +303,7 @@ class EcosystemBackupManager:
                 retention=RetentionSettings(
                     **{tier.value: kept for tier, kept in self.retention_policy.items()}
                 ),
+                schedule=self._schedule,
                 databases=tuple(
                     DatabaseSettings(
                         name=config.name,
@@ -355,11 +398,3 @@ def _ages(ages: Sequence[timedelta]) -> dict[str, int]:
     for age in ages:
         counted[next(name for name, limit in _AGES if age < limit)] += 1
     return counted
-
-
-def _no_scheduler() -> UsageError:
-    return UsageError(
-        "the scheduler is not in this version; nothing was scheduled",
-        hint="Until it is, let cron or a systemd timer run `mcp-backup create`, or await "
-        "create_backup() when it is time.",
-    )

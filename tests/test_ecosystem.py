@@ -1,10 +1,16 @@
 """The Python API as the original promised it, on real databases."""
 
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic, sleep
+from typing import TypeVar
 
+import anyio
 import pytest
 
 import mcp_backup
@@ -15,7 +21,7 @@ from mcp_backup import (
     EcosystemBackupManager,
     RetentionTier,
 )
-from mcp_backup.errors import BackupError, NothingBackedUp, SettingsInvalid, UsageError
+from mcp_backup.errors import NothingBackedUp, SettingsInvalid, UsageError
 
 
 @pytest.fixture
@@ -135,14 +141,54 @@ async def test_statistics_are_counted_from_the_backups_there_are(cwd: Path) -> N
     assert statistics["retention_policy"] == {"daily": 30, "weekly": 12, "monthly": 6}
 
 
-def test_nothing_pretends_to_be_scheduled() -> None:
+def test_the_scheduler_runs_as_promised_and_catches_up_on_what_was_missed(cwd: Path) -> None:
+    backup_mgr = as_promised()
+    backup_mgr.schedule_automated_backups(daily_hour=2, weekly_day="sunday", weekly_hour=3)
+    backup_mgr.start_scheduler()
+    state = wait_for(lambda: next(Path.home().rglob("schedule.since"), None))
+    backup_mgr.stop_scheduler()
+    assert anyio.run(backup_mgr.list_backups) == []  # nothing is due yet
+    state.write_text((datetime.now(UTC) - timedelta(days=1)).isoformat())  # since yesterday
+    backup_mgr.start_scheduler()
+    backup_mgr.start_scheduler()
+    made = wait_for(lambda: anyio.run(backup_mgr.list_backups))
+    backup_mgr.stop_scheduler()
+    backup_mgr.stop_scheduler()
+    assert made[-1].status is BackupStatus.COMPLETED
+    assert sorted(made[-1].databases_backed_up) == ["akosha", "session-buddy"]
+
+
+T = TypeVar("T")
+
+
+def wait_for(look: Callable[[], T | None]) -> T:
+    deadline = monotonic() + 30
+    while not (found := look()):
+        assert monotonic() < deadline
+        sleep(0.05)  # for another thread
+    return found
+
+
+def test_a_program_that_ends_stops_its_scheduler_without_a_word(cwd: Path) -> None:
+    program = """
+import mcp_backup
+manager = mcp_backup.EcosystemBackupManager()
+manager.register_database(mcp_backup.DatabaseBackupConfig("akosha", "akosha/data/memories.db"))
+manager.schedule_automated_backups(daily_hour=2, weekly_day="sunday", weekly_hour=3)
+manager.start_scheduler()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+def test_what_is_not_or_cannot_be_scheduled_is_told() -> None:
     manager = EcosystemBackupManager()
-    with pytest.raises(BackupError, match="scheduler is not in this version"):
-        manager.schedule_automated_backups(daily_hour=2, weekly_day="sunday", weekly_hour=3)
-    with pytest.raises(BackupError, match="scheduler is not in this version"):
+    with pytest.raises(UsageError, match="nothing is scheduled"):
         manager.start_scheduler()
-    with pytest.raises(BackupError, match="scheduler is not in this version"):
-        manager.stop_scheduler()
+    for wrong in ({"daily_hour": 24}, {"weekly_day": "sunnyday"}, {"weekly_hour": -1}):
+        with pytest.raises(SettingsInvalid, match="there is no hour"):
+            manager.schedule_automated_backups(**wrong)
+    manager.stop_scheduler()
 
 
 async def test_what_cannot_be_registered_is_told_in_a_sentence(cwd: Path) -> None:

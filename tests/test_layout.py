@@ -28,8 +28,17 @@ SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
 HISTORY = {"history", "history_facts", "history_file"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
-TERMINAL = {"cli", "terminal", "terminal_progress", "terminal_reports", "discovery"}
+STATUS = {"status"}  # reads verdicts, and looks around; drops nothing
+TERMINAL = {
+    "cli",
+    "terminal",
+    "terminal_progress",
+    "terminal_reports",
+    "terminal_status",
+    "discovery",
+}
 LEAVES = {
+    "status_report",
     "errors",
     "durable",
     "progress",
@@ -44,7 +53,7 @@ DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore", "alerts"}
 BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY | {"slots"}
-DOORS = {"errors", "progress", "verbs", "history_facts"}
+DOORS = {"errors", "progress", "verbs", "history_facts", "status_report"}
 TELLING = {"alerts", "metrics"}
 PRINTING = DOORS | {"terminal"}
 
@@ -60,10 +69,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retention": set(),
     "suspicion": {"manifest"} | SOURCE,
     "verbs": {"errors", "manifest"} | SOURCE,
+    "status_report": set(),
     **dict.fromkeys(HISTORY, HISTORY | {"errors"}),
     "cron": set(),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
     "slots": {"verbs", "cron"} | SETTINGS,
+    "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule"},
     "schedule": VERBS | SETTINGS | DROPPING | DOORS | {"slots", "durable"},
     "format": {"errors"},
     "store": {"errors", "durable"},
@@ -84,11 +95,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS),
     **dict.fromkeys(DROPPING, BELOW | VERBS),
+    **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | {"discovery"}),
     **dict.fromkeys(TERMINAL, PRINTING),
     "metrics": BELOW | VERBS,
-    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | DROPPING | TELLING | {"server"},
-    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | {"schedule"},
-    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING | {"schedule"},
+    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | DROPPING | TELLING | STATUS | {"server"},
+    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | {"schedule"},
+    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | {"scheduler_thread"},
     "__main__": {"cli"},
     "__init__": {"ecosystem"},
 }

@@ -1,7 +1,7 @@
 """The server, built: its tools, its instructions, and the life of its engine."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.caching import CacheHint
@@ -9,6 +9,7 @@ from mcp.server.mcpserver import MCPServer
 
 from mcp_backup import __version__
 from mcp_backup.server.keeper import EngineKeeper
+from mcp_backup.server.scheduling import scheduling
 from mcp_backup.server.tools import backup_tools
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ NAME = "mcp-backup"
 _HOUR_MS = 3_600_000  # the list of tools changes with the program only
 
 INSTRUCTIONS = """\
-Backups of the databases and files in the operator's settings; see list_backups for what there is.
+Backups of the databases and files in the operator's settings; backup_status says how they are,
+list_backups what there is.
 Call create_backup before risky changes, verify_backup to prove a backup, restore_backup to get
 data back (target=scratch to look at it without touching anything live).
 Replacing live data needs a person: restore_backup answers a plan; show it to the person, let them
@@ -27,15 +29,16 @@ plan yourself. undo_restore takes a restore back, and needs a person too.
 An error reads "[code] fact. next step."; follow the next step."""
 
 
-def build_server(keeper: EngineKeeper) -> MCPServer[None]:
+def build_server(keeper: EngineKeeper, *, scheduled: bool = False) -> MCPServer[None]:
     """Return the MCP server on the keeper's engine, which is opened when the server starts.
 
+    With `scheduled`, the server also runs the schedule, or waits to, as long as it lives.
     Configure logging first: the SDK does it otherwise, for the whole process.
     """
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
-        async with keeper.running():
+        async with keeper.running(), scheduling(keeper) if scheduled else nullcontext():
             yield
 
     return MCPServer(

@@ -30,7 +30,7 @@ def serve_stdio(settings: Settings) -> None:
     log_to_stderr()
     keeper = EngineKeeper(opening_of(settings))
     try:
-        anyio.run(_serve, build_server(keeper), keeper)
+        anyio.run(_serve, build_server(keeper, scheduled=settings.schedule.enabled), keeper)
     except* BrokenPipeError:
         logger.info("the client has gone")
 
