@@ -5,12 +5,19 @@ Snapshots that other programs made in the same repository are listed too, as not
 no manifest and can be staged to scratch, never put back over live data.
 """
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mcp_backup.errors import IntegrityError, UnknownBackup, UsageError
+from mcp_backup.errors import (
+    IntegrityError,
+    ObjectMissing,
+    UnknownBackup,
+    UnsupportedFormat,
+    UsageError,
+)
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import SnapshotId, is_id
 from mcp_backup.format.snapshot import Snapshot
@@ -19,6 +26,8 @@ from mcp_backup.manifest import PATH as MANIFEST_PATH
 from mcp_backup.manifest import Manifest, decode
 from mcp_backup.repository.repository import Repository
 from mcp_backup.verbs import BackupEntry, BackupPage
+
+logger = logging.getLogger(__name__)
 
 TAG = "mcp-backup"
 _BACKUP_ID = re.compile(r"backup_\d{8}_\d{6}(_\d+)?")
@@ -131,6 +140,17 @@ class Catalog:
             self._manifests[backup.id] = decode(b"".join(parts))
         return self._manifests[backup.id]
 
+    async def legible(self, backup: Backup) -> Manifest | None:
+        """Return a backup's manifest; None also where it cannot be read.
+
+        One backup that is damaged, or a newer version's, hides none of the others.
+        """
+        try:
+            return await self.manifest(backup)
+        except (IntegrityError, ObjectMissing, UnsupportedFormat) as error:
+            logger.warning("backup unreadable: backup=%s: %s", backup.backup_id, error)
+            return None
+
     async def tree(self, backup: Backup, path: str) -> Node:
         """Return the node at a path in a backup, e.g. "databases/notes".
 
@@ -166,18 +186,18 @@ class Catalog:
         )
 
     async def _holds(self, backup: Backup, source: str) -> bool:
-        manifest = await self.manifest(backup)
+        manifest = await self.legible(backup)
         return manifest is not None and any(record.name == source for record in manifest.sources)
 
     async def _entry(self, backup: Backup) -> BackupEntry:
-        manifest = await self.manifest(backup)
+        manifest = await self.legible(backup)
         records = manifest.sources if manifest else ()
         summary = backup.snapshot.summary or {}
         return BackupEntry(
             backup_id=backup.backup_id,
             snapshot_id=backup.id.hex(),
             backup_type=backup.backup_type,
-            status=manifest.status if manifest else "other",
+            status=manifest.status if manifest else "unreadable" if backup.ours else "other",
             time=backup.snapshot.time,
             note=manifest.note if manifest else "",
             sources=tuple(record.name for record in records if record.outcome != "failed"),

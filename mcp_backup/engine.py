@@ -97,6 +97,11 @@ class Engine:
         """How a restore over live data is confirmed, by the settings."""
         return self.settings.restore.confirmation
 
+    @property
+    def hostname(self) -> str:
+        """The name under which this machine's backups are made."""
+        return self._place.hostname
+
     def now(self) -> datetime:
         """Return the time, as this engine's surroundings tell it."""
         return self._place.now()
@@ -289,7 +294,7 @@ class Engine:
     async def _known(self, spec: SourceSpec) -> Known | None:
         """Return the source as the newest backup that has it knows it."""
         for backup in (await self.catalog.backups())[:_LOOK_BACK]:
-            manifest = await self.catalog.manifest(backup)
+            manifest = await self.catalog.legible(backup)
             record = manifest.source(spec.name, spec.component) if manifest else None
             if record and record.outcome != "failed" and record.kind == spec.kind:
                 return Known(record, await self.catalog.tree(backup, record.tree))

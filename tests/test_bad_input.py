@@ -357,6 +357,21 @@ async def test_a_backup_of_a_newer_version_is_told_as_such(system: System) -> No
                     await work()
 
 
+async def test_a_backup_that_cannot_be_read_hides_no_other_and_stops_no_new_one(
+    system: System,
+) -> None:
+    async with system.engine() as engine:
+        (old,) = (await engine.backups()).entries
+        newer = await add_newer_backup(engine)
+        listed = {entry.backup_id: entry.status for entry in (await engine.backups()).entries}
+        assert listed == {newer: "unreadable", old.backup_id: "completed"}
+        held = (await engine.backups(source="notes")).entries
+        assert [entry.backup_id for entry in held] == [old.backup_id]
+        assert (await engine.verify(old.backup_id)).ok
+        report = await engine.create(CreateRequest(BackupType.INCREMENTAL))
+        assert report.status == "completed"
+
+
 # full disks
 
 
