@@ -22,6 +22,7 @@ from mcp_backup.errors import SlotTaken
 from mcp_backup.history_facts import (
     Asker,
     Ending,
+    NewestCopy,
     Run,
     RunSource,
     Totals,
@@ -30,7 +31,17 @@ from mcp_backup.history_facts import (
 )
 from mcp_backup.history_file import HistoryFile, fact, set_fact
 
-__all__ = ["Asker", "Ending", "History", "Run", "RunSource", "Totals", "asked_by", "asking"]
+__all__ = [
+    "Asker",
+    "Ending",
+    "History",
+    "NewestCopy",
+    "Run",
+    "RunSource",
+    "Totals",
+    "asked_by",
+    "asking",
+]
 
 T = TypeVar("T")
 KEPT_RUNS = 20_000
@@ -125,7 +136,7 @@ class History:
             _add_sources(db, run, sources)
             row = db.execute("SELECT verb, begun FROM runs WHERE id = ?", (run,)).fetchone()
             if row and row[0] == "create":
-                _note_successes(db, row[1], sources)
+                _note_successes(db, row[1], backup_id, sources)
             _forget_old(db, _micros(self._now() - KEPT_FOR))
 
         await to_thread.run_sync(self._finish, run, work)
@@ -163,10 +174,31 @@ class History:
 
     async def last_success(self) -> Mapping[tuple[str, str], datetime]:
         """Return when the newest copy of each source was begun, by (component, name)."""
+        return {source: copy.time for source, copy in (await self.newest_copies()).items()}
 
-        def work(db: sqlite3.Connection) -> dict[tuple[str, str], datetime]:
-            rows = db.execute("SELECT component, name, time FROM successes").fetchall()
-            return {(component, name): _moment(time) for component, name, time in rows}
+    async def newest_copies(self) -> Mapping[tuple[str, str], NewestCopy]:
+        """Return the newest copy of each source that was made, by (component, name)."""
+
+        def work(db: sqlite3.Connection) -> dict[tuple[str, str], NewestCopy]:
+            rows = db.execute("SELECT component, name, time, backup_id FROM successes").fetchall()
+            return {(row[0], row[1]): NewestCopy(_moment(row[2]), row[3]) for row in rows}
+
+        return await self._read(work)
+
+    async def copies_since(self, since: datetime) -> Mapping[tuple[str, str], list[datetime]]:
+        """Return when each copy made since then was begun, ascending, by (component, name)."""
+
+        def work(db: sqlite3.Connection) -> dict[tuple[str, str], list[datetime]]:
+            rows = db.execute(
+                "SELECT component, name, begun FROM runs JOIN sources ON sources.run = runs.id "
+                "WHERE begun >= ? AND verb = 'create' "
+                "AND sources.outcome IN ('stored', 'unchanged') ORDER BY begun",
+                (_micros(since),),
+            ).fetchall()
+            found: dict[tuple[str, str], list[datetime]] = {}
+            for component, name, begun in rows:
+                found.setdefault((component, name), []).append(_moment(begun))
+            return found
 
         return await self._read(work)
 
@@ -275,11 +307,14 @@ def _add_sources(db: sqlite3.Connection, run: int, sources: Iterable[RunSource])
     )
 
 
-def _note_successes(db: sqlite3.Connection, time: int, sources: Iterable[RunSource]) -> None:
+def _note_successes(
+    db: sqlite3.Connection, time: int, backup_id: str, sources: Iterable[RunSource]
+) -> None:
+    good = [each for each in sources if each.outcome in _SUCCESS]
     db.executemany(
-        "INSERT INTO successes VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET time = max(time, excluded.time)",
-        [(each.component, each.name, time) for each in sources if each.outcome in _SUCCESS],
+        "INSERT INTO successes VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+        "SET time = excluded.time, backup_id = excluded.backup_id WHERE excluded.time >= time",
+        [(each.component, each.name, time, backup_id) for each in good],
     )
 
 
@@ -298,7 +333,7 @@ def _insert(db: sqlite3.Connection, run: Run) -> None:
     )
     assert row.lastrowid is not None
     _add_sources(db, row.lastrowid, run.sources)
-    _note_successes(db, begun, run.sources)
+    _note_successes(db, begun, run.backup_id, run.sources)
 
 
 def _forget_old(db: sqlite3.Connection, oldest: int) -> None:

@@ -81,6 +81,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class NewestCopy:
+    """When a source's newest copy was begun, and the backup that holds it."""
+
+    time: datetime
+    backup_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """The backups on record, counted: only runs of the verb "create" that have ended.
 

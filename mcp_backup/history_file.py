@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS sources (
 CREATE INDEX IF NOT EXISTS sources_by_run ON sources (run);
 CREATE TABLE IF NOT EXISTS successes (
     component TEXT NOT NULL, name TEXT NOT NULL, time INTEGER NOT NULL,
-    PRIMARY KEY (component, name)
+    backup_id TEXT NOT NULL, PRIMARY KEY (component, name)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 PRAGMA user_version = {VERSION};

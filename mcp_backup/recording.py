@@ -242,15 +242,20 @@ async def take_up(history: History, catalog: Catalog, hostname: str) -> None:
     try:
         if not await history.is_new():
             return
-        found = []
-        for backup in (await catalog.backups())[:_LOOK_BACK]:
-            if backup.ours and backup.snapshot.hostname == hostname:
-                found += await _of_snapshot(catalog, backup)
-        taken = await history.rebuilt(reversed(found))
+        taken = await history.rebuilt(reversed(await told_by_repository(catalog, hostname)))
         if taken:
             logger.warning("history rebuilt from the repository: backups=%s", taken)
     except HistoryUnusable as error:
         logger.warning("no history: %s", error)
+
+
+async def told_by_repository(catalog: Catalog, hostname: str, limit: int = _LOOK_BACK) -> list[Run]:
+    """Return a machine's backups in the repository as runs, newest first."""
+    found = []
+    for backup in (await catalog.backups())[:limit]:
+        if backup.ours and backup.snapshot.hostname == hostname:
+            found += await _of_snapshot(catalog, backup)
+    return found
 
 
 async def _of_snapshot(catalog: Catalog, backup: Backup) -> list[Run]:

@@ -45,6 +45,7 @@ def created(report: BackupReport) -> list[str]:
             lines += ["", f"{outcome.name}: [{outcome.failure.code}] {outcome.failure.message}"]
             lines += [f"  next: {outcome.failure.hint}"] if outcome.failure.hint else []
         lines += [f"{outcome.name}: {note}" for note in outcome.notes]
+    lines += [f"warning: {warning}" for warning in report.warnings]
     return lines + _findings(report.findings)
 
 

@@ -19,6 +19,7 @@ from mcp_backup import __version__
 from mcp_backup.cli.arguments import FREE_FORM, arranged
 from mcp_backup.cli.surroundings import Surroundings
 from mcp_backup.errors import BackupError
+from mcp_backup.history_facts import Asker, asked_by
 from mcp_backup.terminal import Terminal
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ VERBS = {
     "init": _Verb("begin:init", "Write settings, make the repository, propose what to back up."),
     "create": _Verb("backups:create", "Back up now."),
     "list": _Verb("backups:list_backups", "List backups, newest first."),
+    "status": _Verb("standing:status", "Say how the backups are, in one word, and why."),
+    "history": _Verb("standing:history", "List what was done, newest first, and who asked."),
     "verify": _Verb("backups:verify", "Prove that a backup is what its sources were."),
     "restore": _Verb("restores:restore", "Give data back, after showing the plan and asking."),
     "undo": _Verb("restores:undo", "Put live data back as it was before a restore."),
@@ -53,6 +56,8 @@ VERBS = {
     "prune": _Verb("retention:prune", "Delete what no backup needs any more."),
     "export": _Verb("upkeep:export", "Take a backup out, as SQL text or as an archive."),
     "doctor": _Verb("upkeep:doctor", "Look at everything a backup depends on."),
+    "alerts": _Verb("monitoring:alerts", "Say what was told, and try the receivers."),
+    "metrics": _Verb("monitoring:metrics", "Print or write metrics for Prometheus."),
     "serve": _Verb("serve:serve", "Serve agents over MCP, on stdio or HTTP."),
     "call": _Verb("call:call", "Call a tool as an agent would."),
 }
@@ -68,8 +73,10 @@ def run(arguments: Sequence[str]) -> int:
     terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, json="--json" in words)
     if verb != "serve":  # which has a log of its own
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    program = _program(verb, terminal)
     try:
-        code = _program(verb, terminal)(words or ["--help"], prog_name=_NAME, standalone_mode=False)
+        with asked_by(Asker("terminal", getpass.getuser(), tool=verb)):
+            code = program(words or ["--help"], prog_name=_NAME, standalone_mode=False)
     except BackupError as error:
         terminal.error(error.code, str(error), error.hint)
         return error.exit_code

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mcp_backup.errors import BackupError, UsageError
+from mcp_backup.history_facts import Asker, asked_by
 from mcp_backup.server.replies import Reply
 from mcp_backup.server.wording import readable, sentence
 
@@ -43,7 +44,8 @@ class ClosedTool(Tool):
         except ValidationError as error:
             return refused(UsageError(self._wording(error), hint="Nothing was done."))
         try:
-            return await super().run(arguments, context, convert_result)
+            with asked_by(_asker(context, self.name)):
+                return await super().run(arguments, context, convert_result)
         except UnexpectedToolError as error:
             if isinstance(error.__cause__, BackupError):
                 return refused(error.__cause__)
@@ -52,6 +54,13 @@ class ClosedTool(Tool):
     def _wording(self, error: ValidationError) -> str:
         known = list(self.parameters["properties"])
         return f"{self.name}: " + "; ".join(_complaint(each, known) for each in error.errors())
+
+
+def _asker(context: Context[Any, Any], tool: str) -> Asker:
+    """Say who calls: clients tell their name and version when they connect, or never."""
+    client = context.session.client_params
+    info = client.client_info if client else None
+    return Asker("mcp", info.name if info else "", info.version if info else "", tool)
 
 
 def closed(fn: Callable[..., Any], title: str, annotations: ToolAnnotations) -> Tool:

@@ -108,6 +108,7 @@ class BackupReply(Reply):
     outcomes: list[OutcomeReply]
     findings: list[FindingReply]
     omitted: int
+    warnings: list[str]
     note: str
 
     @classmethod
@@ -127,6 +128,7 @@ class BackupReply(Reply):
             outcomes=[OutcomeReply.of(each, rows) for each in outcomes[:rows]],
             findings=[FindingReply.of(each) for each in report.findings[:rows]],
             omitted=_omitted(rows, outcomes, report.findings),
+            warnings=[clipped(each) for each in report.warnings],
             note=clipped(report.note),
         )
 

@@ -34,7 +34,8 @@ def backup_summary(reply: BackupReply) -> str:
         f"in {reply.duration_seconds} s, {_VERIFICATION[reply.verification]}."
     )
     rows = [*map(_outcome, reply.outcomes), *map(_finding, reply.findings)]
-    return _lines(head, rows, reply.omitted)
+    warned = "\n".join(f"Warning: {each}" for each in reply.warnings)
+    return _lines(head, rows, reply.omitted, warned)
 
 
 def backups_summary(reply: BackupsReply) -> str:

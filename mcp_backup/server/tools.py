@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Annotated, Any, Literal
 
+from anyio import to_thread
 from mcp.server.mcpserver import Context, ElicitationResult, Resolve
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, ToolAnnotations
@@ -21,6 +23,7 @@ from mcp_backup.server.replies import (
     UndoReply,
     VerifyReply,
 )
+from mcp_backup.server.status_reply import StatusReply, status_summary
 from mcp_backup.server.summaries import (
     backup_summary,
     backups_summary,
@@ -71,6 +74,7 @@ def backup_tools(engine: EngineSource) -> list[Tool]:
     return [
         _create_backup(engine),
         _list_backups(engine),
+        _backup_status(engine),
         _verify_backup(engine),
         _restore_backup(engine),
         _undo_restore(engine),
@@ -126,6 +130,16 @@ def _list_backups(engine: EngineSource) -> Tool:
         return told(page, BackupsReply.of, backups_summary)
 
     return closed(list_backups, "List backups", _READS)
+
+
+def _backup_status(engine: EngineSource) -> Tool:
+    async def backup_status() -> Annotated[CallToolResult, StatusReply]:
+        """Say how the backups are: healthy, at risk or failing, why, and what is not protected."""
+        at = await engine()
+        module = await to_thread.run_sync(import_module, "mcp_backup.status")
+        return told(await module.status(at), StatusReply.of, status_summary)
+
+    return closed(backup_status, "How the backups are", _READS)
 
 
 def _verify_backup(engine: EngineSource) -> Tool:

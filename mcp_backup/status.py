@@ -1,0 +1,282 @@
+"""The status: one word for how the backups are, why, and the facts behind it. Changes nothing.
+
+failing    a source is older than its objective allows, the last backup failed, or damage was found
+at risk    something went wrong or was left out, and every source is still young enough
+healthy    neither
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+
+from anyio import to_thread
+
+from mcp_backup.catalog import Backup
+from mcp_backup.discovery import DatabaseFound, Found, find
+from mcp_backup.engine import Engine
+from mcp_backup.errors import HistoryUnusable
+from mcp_backup.forgetting import policy_of, verdicts
+from mcp_backup.history import NewestCopy, Run, Totals
+from mcp_backup.recording import told_by_repository
+from mcp_backup.settings import Settings
+from mcp_backup.slots import missed, next_runs, schedules_of, zone_of
+from mcp_backup.status_report import NextRun, SourceStatus, Statistics, StatusReport
+
+_HOUR = timedelta(hours=1)
+_AGES = (
+    ("< 1 day", timedelta(days=1)),
+    ("1-7 days", timedelta(days=7)),
+    ("1-4 weeks", timedelta(days=30)),
+    ("1-3 months", timedelta(days=90)),
+    ("> 3 months", timedelta.max),
+)
+_LOOK_BACK = timedelta(days=30)
+_MOST_JUDGED = 200  # backups whose manifests are read to tell what retention wants
+_GRACE = timedelta(hours=1)  # a slot this old that was not run counts as missed
+_BACKUPS_SEARCHED = 50  # for a source's newest copy, where the history cannot tell
+_LOOKED_AROUND_FOR = 3600.0  # seconds that what lies unprotected is remembered
+_GOOD = ("stored", "unchanged")
+_NO_WORD = ("running", "cancelled", "released")  # outcomes that say nothing of the backups
+
+_Source = tuple[str, str]  # component and name
+_around: dict[Path, tuple[float, Found]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What the history tells; `problem` says why it tells nothing, or lost what it had."""
+
+    copies: Mapping[_Source, NewestCopy]
+    since: Mapping[_Source, Sequence[datetime]]
+    runs: Sequence[Run]
+    totals: Totals
+    taken: set[str]
+    problem: str = ""
+
+
+async def status(engine: Engine, *, around: bool = True) -> StatusReport:
+    """Say how the backups are. With `around`, look for what is not protected, too.
+
+    Raises:
+        BackupError: the repository cannot be listed.
+    """
+    now, settings = engine.now(), engine.settings
+    backups = [backup for backup in await engine.catalog.backups() if backup.ours]
+    record = await _record(engine, backups)
+    sources = tuple(_source(engine, record, now))
+    due = await to_thread.run_sync(_missed, settings, record, now)
+    reasons = [*_failing(record, sources), *_at_risk(record, sources, due, now)]
+    words = [word for word, _ in reasons]
+    schedules = schedules_of(settings)
+    return StatusReport(
+        health="failing" if "failing" in words else "at risk" if words else "healthy",
+        reasons=tuple(dict.fromkeys(reason for _, reason in reasons)),
+        target_rpo_hours=settings.objectives.rpo_hours,
+        sources=sources,
+        backups=len(backups),
+        newest=backups[0].snapshot.time if backups else None,
+        age_distribution=ages([now - backup.snapshot.time for backup in backups]),
+        statistics=statistics(record.totals),
+        retention=_retention(settings),
+        surplus=await _surplus(engine, backups),
+        next_runs=tuple(
+            NextRun(slot.schedule.name, slot.schedule.request.backup_type, slot.due)
+            for slot in next_runs(schedules, zone_of(settings), now)
+        ),
+        missed=tuple(due),
+        unprotected=tuple(await to_thread.run_sync(_unprotected, settings)) if around else (),
+    )
+
+
+def ages(found: Sequence[timedelta]) -> dict[str, int]:
+    """Count ages by how old they are."""
+    counted = dict.fromkeys((name for name, _ in _AGES), 0)
+    for age in found:
+        counted[next(name for name, limit in _AGES if age < limit)] += 1
+    return counted
+
+
+def statistics(totals: Totals) -> Statistics:
+    """Word the history's totals as a report."""
+    done = totals.successes + totals.partial
+    return Statistics(
+        successes=totals.successes,
+        partial=totals.partial,
+        failures=totals.failures,
+        interrupted=totals.interrupted,
+        read_bytes=totals.read,
+        new_bytes=totals.added,
+        stored_bytes=totals.stored,
+        compression=round(totals.added / totals.stored, 2) if totals.stored else 0.0,
+        mean_seconds=round(totals.seconds / done, 3) if done else 0.0,
+        longest_seconds=totals.longest,
+    )
+
+
+async def _record(engine: Engine, backups: Sequence[Backup]) -> _Record:
+    history, since = engine.history, engine.now() - _LOOK_BACK
+    there = {backup.backup_id for backup in backups}
+    try:
+        copies = dict(await history.newest_copies())
+        lost = [source for source, copy in copies.items() if copy.backup_id not in there]
+        problem = await _damage(engine)
+        if lost:
+            names = ", ".join(f"{component}/{name}" for component, name in sorted(lost))
+            problem = f"the newest backup of {names} is no longer in the repository"
+            for source in lost:
+                del copies[source]
+            copies = await _told(engine) | copies
+        return _Record(
+            copies,
+            await history.copies_since(since),
+            await history.runs(since=since, limit=100),
+            await history.totals(),
+            await history.slots_since(since),
+            problem,
+        )
+    except HistoryUnusable as error:
+        return _Record(await _told(engine), {}, (), Totals(), set(), str(error))
+
+
+async def _damage(engine: Engine) -> str:
+    """Say that the history was damaged, for as long as that is news."""
+    aside = await engine.history.damaged()
+    when = aside.rpartition("-")[2]
+    if not when.isdigit() or engine.now().timestamp() - int(when) / 1000 > 7 * 86400:
+        return ""
+    return f"the history was damaged, is kept as {aside}, and was rebuilt from the repository"
+
+
+async def _told(engine: Engine) -> dict[_Source, NewestCopy]:
+    """Return the newest copies as the repository itself tells."""
+    found: dict[_Source, NewestCopy] = {}
+    for run in await told_by_repository(engine.catalog, engine.hostname, _BACKUPS_SEARCHED):
+        for source in run.sources:
+            if source.outcome in _GOOD:
+                key = (str(source.component), source.name)
+                found.setdefault(key, NewestCopy(run.begun, run.backup_id))
+    return found
+
+
+def _source(engine: Engine, record: _Record, now: datetime) -> Iterator[SourceStatus]:
+    target = engine.settings.objectives.rpo_hours
+    for spec in engine.settings.sources():
+        key = (str(spec.component), spec.name)
+        copy = record.copies.get(key)
+        age = (now - copy.time) / _HOUR if copy else None
+        yield SourceStatus(
+            source=spec.name,
+            component=spec.component,
+            last_success=copy.time if copy else None,
+            rpo_hours=None if age is None else round(max(age, 0.0), 2),
+            target_rpo_hours=target,
+            worst_rpo_hours=_worst([*record.since.get(key, ()), now]),
+            overdue=age is None or age > target,
+            failure=_last_failure(record.runs, key),
+        )
+
+
+def _worst(times: Sequence[datetime]) -> float | None:
+    gaps = [(later - earlier) / _HOUR for earlier, later in pairwise(times)]
+    return round(max(gaps), 2) if gaps else None
+
+
+def _last_failure(runs: Sequence[Run], key: _Source) -> str:
+    for run in runs:
+        for source in run.sources:
+            if run.verb == "create" and (source.component, source.name) == key:
+                return source.message if source.outcome == "failed" else ""
+    return ""
+
+
+def _failing(record: _Record, sources: Sequence[SourceStatus]) -> Iterator[tuple[str, str]]:
+    tried = any(run.verb == "create" for run in record.runs)
+    for each in sources:
+        named = f"{each.component}/{each.source}"
+        if each.rpo_hours is None and tried:
+            yield "failing", f"{named} has never been backed up"
+        elif each.overdue and each.rpo_hours is not None:
+            yield (
+                "failing",
+                f"the newest copy of {named} is {each.rpo_hours:.1f} hours old, "
+                f"and {each.target_rpo_hours:g} are allowed",
+            )
+    last = _last(record.runs, "create")
+    if last and last.outcome in ("failed", "interrupted"):
+        yield "failing", f"the last backup {last.outcome}: {last.message}"
+    for verb in ("check", "verify"):
+        last = _last(record.runs, verb)
+        if last and last.outcome == "findings":
+            yield "failing", f"the last {verb} found damage; run `mcp-backup {verb}` to see it"
+
+
+def _at_risk(
+    record: _Record, sources: Sequence[SourceStatus], due: Sequence[str], now: datetime
+) -> Iterator[tuple[str, str]]:
+    if not sources:
+        yield "at risk", "no source is configured, so nothing is backed up"
+    elif not record.copies and not any(run.verb == "create" for run in record.runs):
+        yield "at risk", "nothing has been backed up yet; run `mcp-backup create`"
+    for each in sources:
+        named = f"{each.component}/{each.source}"
+        if each.failure:
+            yield "at risk", f"the last backup of {named} failed: {each.failure}"
+        if each.last_success and each.last_success > now + _HOUR:
+            yield "at risk", f"the newest copy of {named} is from the future; look at the clock"
+    last = _last(record.runs, "create")
+    if last and last.outcome == "findings":
+        yield "at risk", f"the last backup, {last.backup_id}, holds damaged data; verify it"
+    for each_due in due:
+        yield "at risk", f"the scheduled backup {each_due} was not made"
+    if record.problem:
+        yield "at risk", record.problem
+
+
+def _last(runs: Sequence[Run], verb: str) -> Run | None:
+    ended = (run for run in runs if run.verb == verb and run.outcome not in _NO_WORD)
+    return next(ended, None)
+
+
+def _missed(settings: Settings, record: _Record, now: datetime) -> list[str]:
+    """Return the slots that passed without a run since there are runs."""
+    if not record.runs:
+        return []
+    first = min(run.begun for run in record.runs)
+    due = missed(schedules_of(settings), zone_of(settings), first, record.taken, now)
+    return [slot.key for slot in due if now - slot.due > _GRACE]
+
+
+def _retention(settings: Settings) -> str:
+    policy = policy_of(settings)
+    if policy.keeps_everything:
+        return "everything is kept"
+    return f"{policy.daily} daily, {policy.weekly} weekly, {policy.monthly} monthly"
+
+
+async def _surplus(engine: Engine, backups: Sequence[Backup]) -> int | None:
+    if len(backups) > _MOST_JUDGED:
+        return None
+    return sum(not verdict.reasons for verdict in (await verdicts(engine)).values())
+
+
+def _unprotected(settings: Settings) -> Iterator[str]:
+    """Yield what lies around and no source covers; looked for once an hour."""
+    cwd = settings.file.parent if settings.file else Path.cwd()
+    seen, found = _around.get(cwd, (0.0, None))
+    if found is None or monotonic() - seen > _LOOKED_AROUND_FOR:
+        over = frozenset({Path(settings.repository.location), settings.scratch, settings.state_dir})
+        found = find(cwd, Path.home(), passed_over=over, clock=monotonic)
+        _around[cwd] = monotonic(), found
+    covered = {Path(spec.path) for spec in settings.sources()}
+    open_ones = [each for each in found.databases if not _covers(covered, each)]
+    names = {each.name for each in found.databases if _covers(covered, each)}
+    names |= {spec.name for spec in settings.sources()}
+    yield from (f"database {each.path}" for each in sorted(open_ones, key=lambda e: not e.near))
+    yield from (f"server {name}" for name in found.servers if name not in names)
+
+
+def _covers(covered: set[Path], found: DatabaseFound) -> bool:
+    return found.path in covered or found.path.resolve() in {path.resolve() for path in covered}

@@ -1,0 +1,75 @@
+"""What the status says: facts, as in `verbs`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """How much of a source would be lost if it were lost now.
+
+    `last_success` is when its newest copy was begun; `rpo_hours` is how long ago that is, `None`
+    if there is none. `worst_rpo_hours` is the longest time between two copies in the last 30 days,
+    until now. `failure` is why its last try failed, "" if it did not.
+    """
+
+    source: str
+    component: str
+    last_success: datetime | None
+    rpo_hours: float | None
+    target_rpo_hours: float
+    worst_rpo_hours: float | None
+    overdue: bool
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NextRun:
+    """When a schedule is due next."""
+
+    schedule: str
+    backup_type: str
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The backups on record, counted. `compression` is new bytes to stored bytes, 0 if unknown."""
+
+    successes: int = 0
+    partial: int = 0
+    failures: int = 0
+    interrupted: int = 0
+    read_bytes: int = 0
+    new_bytes: int = 0
+    stored_bytes: int = 0
+    compression: float = 0.0
+    mean_seconds: float = 0.0
+    longest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """How the backups are, in one word, and why; then the facts behind it.
+
+    `backups` counts those in the repository and `age_distribution` sorts them. `surplus` counts
+    those that retention no longer wants, `None` if there are too many to judge on the way.
+    `unprotected` names databases and servers that were found, and that no source covers; `missed`
+    the slots of the schedule that passed without a run.
+    """
+
+    health: Literal["healthy", "at risk", "failing"]
+    reasons: tuple[str, ...]
+    target_rpo_hours: float
+    sources: tuple[SourceStatus, ...]
+    backups: int
+    newest: datetime | None
+    age_distribution: Mapping[str, int]
+    statistics: Statistics
+    retention: str
+    surplus: int | None
+    next_runs: tuple[NextRun, ...]
+    missed: tuple[str, ...]
+    unprotected: tuple[str, ...]
