@@ -1,7 +1,6 @@
 """Where our retention and restic's mean the same, both keep the same."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -17,7 +16,7 @@ from mcp_backup.format.tree import encode_tree
 from mcp_backup.retention import Candidate, Copy, Policy, judge
 from mcp_backup.store.location import create_store
 from tests.interop.conftest import Restic
-from tests.repository.packing import new_repository, save_index, save_pack, stored_file
+from tests.repository.packing import PASSWORD, new_repository, save_index, save_pack, stored_file
 
 BEGIN = datetime(2025, 11, 1, tzinfo=UTC)  # so that ISO weeks cross the end of the year
 TREE = encode_tree([stored_file("a", [])])
@@ -64,11 +63,7 @@ def test_both_keep_the_same_snapshots_of_any_history(
     """restic 0.16 and later also keep the oldest while a tier is not filled."""
     moments = [BEGIN + timedelta(days=d, minutes=m, seconds=s) for d, m, s in history]
     location = restic.location.with_name(f"repository-{uuid4()}")
-    there = replace(
-        restic,
-        location=location,
-        environment={**restic.environment, "RESTIC_REPOSITORY": str(location)},
-    )
+    there = restic.at(location, PASSWORD)
     saved = anyio.run(save_snapshots, location, moments)
     oldest = {min(saved, key=lambda identity: saved[identity])}
     for daily, weekly, monthly in counts:
