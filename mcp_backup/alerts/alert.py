@@ -55,12 +55,15 @@ class RunFacts:
             )
             for source in run.sources
         )
+        damaged = [s.name for s in run.sources if s.findings and run.verb != "create"]
+        found = f"findings in {', '.join(damaged)}" if damaged else ""
+        stored = f"{run.backup_id} is stored" if run.backup_id else run.outcome
         interrupted = "the process that ran it died" if run.outcome == "interrupted" else ""
         return cls(
             run.verb,
             "failed" if interrupted else run.outcome,
             run.asker.door == "schedule",
-            run.message or interrupted or (f"{run.backup_id} is stored" if run.backup_id else ""),
+            found or run.message or interrupted or stored,
             code=run.error_code,
             asked_wrongly=run.error_code in _ASKED_WRONGLY,
             sources=sources if run.verb == "create" else (),

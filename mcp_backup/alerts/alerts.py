@@ -24,6 +24,7 @@ from mcp_backup.alerts.sending import Patience, Undelivered, send
 from mcp_backup.errors import BackupError
 from mcp_backup.settings import Settings
 from mcp_backup.settings_alerts import AlertSettings, Event
+from mcp_backup.status_report import SourceStatus, StatusReport
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _WATCHED = ("create", "verify", "check", "prune", "forget", "drill")  # not what
 _LOOK_SECONDS = 30.0  # how often to look for what another process has queued, or a clock's jump
 _PING = "ping"
 _REPOSITORY = "repository"
+_MISSED = "schedule missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +99,33 @@ class Alerts:
         if run.verb == "create" and run.scheduled:
             await self._ping(*_ping_of(run))
 
-    async def check(self, overdue: Mapping[str, str]) -> None:
-        """Tell which sources are overdue, and which no longer are.
+    async def check(self, status: StatusReport) -> None:
+        """Tell which sources are overdue and which runs were missed, and which no longer are.
 
-        `overdue` holds all of them, by `component/name`, with how late they are in words.
-        Conditions of sources that are no longer in the settings end without a word.
+        Before anything was ever tried nothing is late. Conditions of sources that are no longer
+        in the settings end without a word.
         """
+        counted = status.statistics
+        tried = bool(counted.successes or counted.partial or counted.failures)
+        late = {
+            f"{each.component}/{each.source}": _lateness(each)
+            for each in status.sources
+            if each.overdue and (tried or each.last_success)
+        }
         for open_condition in await self.conditions():
             source, _, kind = open_condition.key.rpartition(" ")
             if "/" in source and source not in self._sources:
                 await to_thread.run_sync(self._outbox.end, open_condition.key, lambda _: ())
-            elif kind == "overdue" and source not in overdue:
+            elif kind == "overdue" and source not in late:
                 await self._settle(open_condition.key, None)
-        for source, message in overdue.items():
+        hint = "Run `mcp-backup create`, and look at `mcp-backup status`."
+        for source, message in late.items():
             component, _, name = source.partition("/")
-            key = f"{source} overdue"
-            hint = "Run `mcp-backup create`, and look at `mcp-backup status`."
-            subject = f"{name} ({component})"
+            subject, key = f"{name} ({component})", f"{source} overdue"
             await self._settle(key, Condition(key, Event.OVERDUE, subject, message, hint))
+        told = f"not made when it was due: {', '.join(status.missed)}"
+        missed = Condition(_MISSED, Event.OVERDUE, "scheduled backup", told, hint)
+        await self._settle(_MISSED, missed if status.missed else None)
 
     async def unopened(self, error: BackupError) -> None:
         """Tell that the repository cannot be opened, so that nothing can run at all."""
@@ -271,6 +282,15 @@ class Alerts:
             return str(error)
         logger.info("alert delivered: receiver=%s event=%s", receiver.label, alert.event)
         return ""
+
+
+def _lateness(source: SourceStatus) -> str:
+    if source.rpo_hours is None:
+        return "it has never been backed up"
+    return (
+        f"the newest copy is {source.rpo_hours:.1f} hours old, and "
+        f"{source.target_rpo_hours:g} are allowed"
+    )
 
 
 def _letters(alert: Alert, receivers: Iterable[AlertSettings]) -> Sequence[tuple[str, Alert]]:

@@ -12,7 +12,7 @@ from mcp_backup.errors import UsageError
 
 _OF_THE_PROGRAM = ("--json", "--verbose")
 _OF_THE_PROGRAM_WITH_VALUE = ("--config",)
-_SWITCHES = ("--verify", "--dry-run", "--yes", "--http", "--json", "--verbose")
+_SWITCHES = ("--verify", "--dry-run", "--yes", "--http", "--test", "--json", "--verbose")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
 _WITH_NEGATION = ("--verify",)

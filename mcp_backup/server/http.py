@@ -14,13 +14,12 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
-from mcp_backup.errors import BackupError, SettingsInvalid
+from mcp_backup.errors import SettingsInvalid
 from mcp_backup.server.app import build_server
 from mcp_backup.server.keeper import EngineKeeper, opening_of
 from mcp_backup.server.logs import log_to_stderr
+from mcp_backup.server.routes import add_routes
 from mcp_backup.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,25 +39,19 @@ def serve_http(settings: Settings, host: str, port: int) -> None:
     with _listening(host, port) as listener:
         where = f"{host}:{listener.getsockname()[1]}"
         logger.info("serving at http://%s/mcp", where)
-        anyio.run(_serve, http_app(build_server(keeper), keeper), listener)
+        anyio.run(
+            _serve,
+            http_app(build_server(keeper, scheduled=settings.schedule.enabled), keeper),
+            listener,
+        )
 
 
 def http_app(server: MCPServer[None], keeper: EngineKeeper) -> Starlette:
-    """Return the ASGI application: /mcp, and /healthz, which says whether the engine is open.
+    """Return the ASGI application: /mcp, and what `routes.py` has for monitors.
 
     Requests whose Host or Origin is another site's are refused.
     """
-
-    async def healthz(_: Request) -> Response:
-        match keeper.state:
-            case None:
-                return JSONResponse({"status": "starting"}, 503)
-            case BackupError() as error:
-                return JSONResponse({"status": "unavailable", "code": error.code}, 503)
-            case _:
-                return JSONResponse({"status": "ok"})
-
-    server.custom_route("/healthz", methods=["GET"])(healthz)
+    add_routes(server, keeper, _NAMES)
     app = server.streamable_http_app(
         transport_security=TransportSecuritySettings(
             allowed_hosts=[f"{name}:*" for name in _NAMES],

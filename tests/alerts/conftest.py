@@ -16,6 +16,7 @@ from mcp_backup.alerts.sending import Patience
 from mcp_backup.settings import Settings
 from mcp_backup.settings_alerts import AlertSettings
 from mcp_backup.settings_sections import DatabaseSettings, RepositorySettings
+from mcp_backup.status_report import SourceStatus, Statistics, StatusReport
 from tests.alerts.receiver import Receiver, receiver
 
 QUICK = Patience(request=0.4, command=0.4)  # for those that hang
@@ -74,4 +75,26 @@ def backup(outcome: str = "stored", *, scheduled: bool = True, suspect: str = ""
     source = SourceFacts("databases", "notes", outcome, message, suspect=suspect)
     return RunFacts(
         "create", "partial" if failed else "completed", scheduled, "stored", sources=(source,)
+    )
+
+
+def standing(hours: float | None, *, missed: tuple[str, ...] = (), tried: int = 1) -> StatusReport:
+    """The status of a system whose one database has a copy of that age."""
+    copied = None if hours is None else datetime(2026, 11, 22, tzinfo=UTC)
+    late = hours is None or hours > 24
+    source = SourceStatus("notes", "databases", copied, hours, 24, hours, late)
+    return StatusReport(
+        health="healthy",
+        reasons=(),
+        sources=(source,),
+        backups=1,
+        newest=copied,
+        age_distribution={},
+        statistics=Statistics(failures=tried),
+        retention="",
+        surplus=0,
+        next_runs=(),
+        missed=missed,
+        target_rpo_hours=24,
+        unprotected=(),
     )

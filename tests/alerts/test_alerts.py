@@ -5,7 +5,7 @@ import pytest
 from mcp_backup.alerts.alert import RunFacts
 from mcp_backup.errors import StoreFull, UnknownSource, WrongPassword
 from mcp_backup.settings_alerts import Event
-from tests.alerts.conftest import Desk, backup, told
+from tests.alerts.conftest import Desk, backup, standing, told
 from tests.alerts.receiver import Receiver
 
 
@@ -28,11 +28,11 @@ async def test_two_processes_that_see_the_same_trouble_tell_it_once(
 ) -> None:
     one, other = (desk.alerts(told("webhook", http.url)) for _ in range(2))
     for alerts in (one, other):
-        await alerts.check({"databases/notes": "the last backup is 30 hours old"})
+        await alerts.check(standing(30))
     await one.deliver()
     await other.deliver()
     for alerts in (one, other):
-        await alerts.check({})
+        await alerts.check(standing(1))
     await other.deliver()
     await one.deliver()
     assert http.events == ["overdue", "recovery"]
@@ -96,8 +96,8 @@ async def test_a_receiver_hears_only_of_what_it_asked_for(desk: Desk, http: Rece
     alerts = desk.alerts(told("webhook", http.url, on=(Event.OVERDUE, Event.RECOVERY)))
     await alerts.after_run(backup("failed"))
     await alerts.after_run(backup())
-    await alerts.check({"databases/notes": "late"})
-    await alerts.check({})
+    await alerts.check(standing(30))
+    await alerts.check(standing(1))
     await alerts.deliver()
     assert http.events == ["overdue", "recovery"]
 
@@ -113,6 +113,22 @@ async def test_what_is_wrong_with_a_source_that_is_gone_from_the_settings_is_for
     )
     await alerts.after_run(run)
     await alerts.after_run(gone)
-    await alerts.check({})
+    await alerts.check(standing(1))
     assert [each.key for each in await alerts.conditions()] == ["databases/notes failed"]
     assert await alerts.pending() == []
+
+
+async def test_a_missed_run_is_told_once_and_nothing_is_late_before_the_first_try(
+    desk: Desk, http: Receiver
+) -> None:
+    alerts = desk.alerts(told("webhook", http.url))
+    await alerts.check(standing(None, tried=0))
+    await alerts.check(standing(1, missed=("daily 2026-11-22",)))
+    await alerts.check(standing(2, missed=("daily 2026-11-22",)))
+    await alerts.check(standing(None))
+    await alerts.deliver()
+    assert [(each.facts["event"], each.facts["message"]) for each in http.got] == [
+        ("overdue", "not made when it was due: daily 2026-11-22"),
+        ("overdue", "it has never been backed up"),
+        ("recovery", "over: not made when it was due: daily 2026-11-22"),
+    ]

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from mcp_backup.alerts.alert import RunFacts
 from mcp_backup.alerts.alerts import outbox_of
 from mcp_backup.settings_alerts import AlertSettings, Event
-from tests.alerts.conftest import QUICK, USUAL, Desk, backup, told
+from tests.alerts.conftest import QUICK, USUAL, Desk, backup, standing, told
 from tests.alerts.receiver import Receiver
 
 TOKEN = "to-be-let-in"  # noqa: S105
@@ -184,7 +184,7 @@ async def test_one_refused_alert_does_not_hold_up_the_others(desk: Desk, http: R
     await alerts.after_run(backup("failed"))
     await alerts.deliver()
     http.status = 200
-    await alerts.check({"databases/notes": "late"})
+    await alerts.check(standing(30))
     await alerts.deliver()
     assert http.events == ["failure", "overdue"]
 
@@ -311,6 +311,6 @@ async def test_a_test_alert_is_sent_to_all_and_says_how_each_fared(
 async def test_nothing_is_written_while_nothing_is_wrong(desk: Desk) -> None:
     alerts = desk.alerts()
     await alerts.after_run(backup())
-    await alerts.check({})
+    await alerts.check(standing(1))
     await alerts.deliver()
     assert not outbox_of(desk.settings()).exists()

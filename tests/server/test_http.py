@@ -32,10 +32,16 @@ async def test_requests_for_other_sites_are_refused(machine: Machine) -> None:
     with daemon(machine) as running:
         assert (await answered_once(running.address))["total"] == 1
         async with httpx2.AsyncClient(base_url=running.address) as http:
-            assert (await http.get("/healthz")).json() == {"status": "ok"}
-            for path in ("/healthz", "/mcp"):
+            assert (await http.get("/healthz")).json() == {"status": "healthy", "reasons": []}
+            for path in ("/healthz", "/metrics", "/mcp"):
                 answer = await http.get(path, headers={"Host": "evil.example"})
                 assert answer.status_code == 400
+            for path in ("/healthz", "/metrics"):
+                for origin in ("http://evil.example", "null", "https://127.0.0.1", "http://["):
+                    answer = await http.get(path, headers={"Origin": origin})
+                    assert answer.status_code == 403
+                answer = await http.get(path, headers={"Origin": running.address})
+                assert answer.status_code == 200
             answer = await http.post("/mcp", headers={"Origin": "http://evil.example"}, json={})
             assert answer.status_code == 403
 
@@ -47,7 +53,31 @@ async def test_health_names_what_keeps_the_repository_shut(machine: Machine) -> 
             assert (await refusal(client, "list_backups"))[0] == "wrong-password"
         async with httpx2.AsyncClient(base_url=running.address) as http:
             answer = await http.get("/healthz")
+            measured = await http.get("/metrics")
     assert (answer.status_code, answer.json()["code"]) == (503, "wrong-password")
+    assert 'mcp_backup_error{code="wrong-password"} 1.0' in measured.text
+    assert "mcp_backup_up 0.0" in measured.text
+
+
+async def test_monitors_see_a_failing_backup_and_its_recovery(machine: Machine) -> None:
+    text = machine.database.read_bytes()
+    with daemon(machine) as running:
+        async with httpx2.AsyncClient(base_url=running.address) as http:
+            measured = await http.get("/metrics")
+            assert measured.headers["content-type"].startswith("text/plain; version=0.0.4")
+            assert 'mcp_backup_health{state="healthy"} 1.0' in measured.text
+            (machine.root / "app/settings.yaml").unlink()
+            machine.database.unlink()
+            async with Client(f"{running.address}/mcp") as client:
+                await refusal(client, "create_backup", backup_type="database")
+            answer = await http.get("/healthz")
+            assert (answer.status_code, answer.json()["status"]) == (503, "failing")
+            assert "does not exist" in " ".join(answer.json()["reasons"])
+            assert 'mcp_backup_health{state="failing"} 1.0' in (await http.get("/metrics")).text
+            machine.database.write_bytes(text)
+            async with Client(f"{running.address}/mcp") as client:
+                await answered(client, "create_backup", backup_type="database")
+            assert (await http.get("/healthz")).status_code == 200
 
 
 @pytest.mark.parametrize("era", ERAS)
