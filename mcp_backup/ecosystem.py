@@ -11,7 +11,7 @@ its daily and weekly backups the retention policy is applied; nothing else delet
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -30,6 +30,7 @@ from mcp_backup.settings_sections import (
     ScheduleSettings,
 )
 from mcp_backup.sources.source import Component
+from mcp_backup.status import ages, status
 from mcp_backup.verbs import (
     BackupEntry,
     BackupReport,
@@ -50,13 +51,6 @@ __all__ = [
 ]
 
 _PAGE = 200  # entries asked for at once when all are wanted
-_AGES = (
-    ("< 1 day", timedelta(days=1)),
-    ("1-7 days", timedelta(days=7)),
-    ("1-4 weeks", timedelta(days=30)),
-    ("1-3 months", timedelta(days=90)),
-    ("> 3 months", timedelta.max),
-)
 
 
 class BackupStatus(StrEnum):
@@ -118,12 +112,21 @@ class Restored(TypedDict):
 
 
 class Statistics(TypedDict):
-    """Counted from the backups there are; sizes in bytes, times as in ISO 8601."""
+    """How the backups are ("healthy", "at risk", "failing"), and what was counted.
 
+    `failed_backups` stored nothing; `rpo_hours` is how old each database's newest copy is.
+    """
+
+    health: str
+    reasons: list[str]
     total_backups: int
     successful_backups: int
     partial_backups: int
+    failed_backups: int
     total_size_bytes: int
+    compression_ratio: float
+    average_duration_seconds: float
+    rpo_hours: dict[str, float | None]
     last_backup_time: str | None
     age_distribution: dict[str, int]
     retention_policy: dict[str, int]
@@ -223,16 +226,24 @@ class EcosystemBackupManager:
         )
 
     async def get_statistics(self) -> Statistics:
-        """Count the backups there are."""
+        """Say how the backups are, and count them."""
         entries = await self._entries()
+        async with self._engine() as engine:
+            report = await status(engine, around=False)
         complete = sum(entry.status == BackupStatus.COMPLETED for entry in entries)
         return Statistics(
+            health=report.health,
+            reasons=list(report.reasons),
             total_backups=len(entries),
             successful_backups=complete,
             partial_backups=len(entries) - complete,
+            failed_backups=report.statistics.failures + report.statistics.interrupted,
             total_size_bytes=sum(entry.added_bytes for entry in entries),
+            compression_ratio=report.statistics.compression,
+            average_duration_seconds=report.statistics.mean_seconds,
+            rpo_hours={each.source: each.rpo_hours for each in report.sources},
             last_backup_time=entries[0].time.isoformat() if entries else None,
-            age_distribution=_ages([self._now() - entry.time for entry in entries]),
+            age_distribution=ages([self._now() - entry.time for entry in entries]),
             retention_policy={tier.value: kept for tier, kept in self.retention_policy.items()},
         )
 
@@ -367,11 +378,7 @@ class EcosystemBackupManager:
 
 def _default_policy() -> dict[RetentionTier, int]:
     kept = RetentionSettings()
-    return {
-        RetentionTier.DAILY: kept.daily,
-        RetentionTier.WEEKLY: kept.weekly,
-        RetentionTier.MONTHLY: kept.monthly,
-    }
+    return {tier: getattr(kept, tier.value) for tier in RetentionTier}
 
 
 def _component(name: str) -> Component:
@@ -391,10 +398,3 @@ def _refuse_findings(report: VerifyReport) -> None:
             f"{report.backup_id} does not verify: {first.source}: {first.message}",
             hint="Restore another backup. Nothing live was touched.",
         )
-
-
-def _ages(ages: Sequence[timedelta]) -> dict[str, int]:
-    counted = dict.fromkeys((name for name, _ in _AGES), 0)
-    for age in ages:
-        counted[next(name for name, limit in _AGES if age < limit)] += 1
-    return counted

@@ -237,7 +237,8 @@ def _of_verification(report: VerifyReport) -> _Facts:
 async def take_up(history: History, catalog: Catalog, hostname: str) -> None:
     """Tell a new history what this machine's backups in the repository tell; else do nothing.
 
-    A history that cannot be used is left to whoever asks for it.
+    A history that cannot be used is left to whoever asks for it; where the repository cannot be
+    listed, it is tried again the next time.
     """
     try:
         if not await history.is_new():
@@ -245,7 +246,7 @@ async def take_up(history: History, catalog: Catalog, hostname: str) -> None:
         taken = await history.rebuilt(reversed(await told_by_repository(catalog, hostname)))
         if taken:
             logger.warning("history rebuilt from the repository: backups=%s", taken)
-    except HistoryUnusable as error:
+    except BackupError as error:
         logger.warning("no history: %s", error)
 
 

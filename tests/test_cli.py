@@ -324,3 +324,32 @@ def test_ctrl_c_says_what_is_still_true_and_leaves_no_backup(begun: Run, project
     assert "No backup was added" in err
     assert begun("list", "--json").answer["total"] == 0
     assert begun("check", "--level", "data").code == 0
+
+
+def test_status_says_one_word_first_and_fails_when_it_is_failing(
+    backed_up: Run, project: Path
+) -> None:
+    ran = backed_up("status")
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "healthy")
+    assert {source["source"] for source in backed_up("status", "--json").answer["sources"]} >= {
+        "notes",
+        "tasks",
+    }
+    (project / "notes.db").unlink()
+    (project / "tasks.db").unlink()
+    assert backed_up("create", "--backup-type", "database").code != 0
+    failing = backed_up("status")
+    assert (failing.code, failing.out.splitlines()[0]) == (3, "failing")
+
+
+def test_history_says_who_did_what_newest_first(backed_up: Run) -> None:
+    assert backed_up("restore", "--databases", "notes", "--yes").code == 0
+    runs = backed_up("history", "--json").answer["runs"]
+    assert [run["verb"] for run in runs] == ["restore", "approve", "create"]
+    assert {run["asker"]["door"] for run in runs} == {"terminal"}
+    assert [run["asker"]["tool"] for run in runs] == ["restore", "restore", "create"]
+    assert [source["name"] for source in runs[0]["sources"]] == ["notes"]
+    lines = backed_up("history", "--verb", "restore").out.splitlines()
+    assert len(lines) == 2
+    assert "completed" in lines[1]
+    assert "terminal (" in lines[1]

@@ -131,9 +131,14 @@ async def test_statistics_are_counted_from_the_backups_there_are(cwd: Path) -> N
     made = await manager.create_backup()
     (cwd / "akosha/data/memories.db").unlink()
     await manager.create_backup(verify=False)
+    with pytest.raises(NothingBackedUp):
+        await manager.create_backup(databases=["akosha"])
     week = timedelta(days=7)
     later = EcosystemBackupManager(now=lambda: datetime.now(UTC) + week)
+    assert (await manager.get_statistics())["rpo_hours"].keys() == {"session-buddy", "akosha"}
     statistics = await later.get_statistics()
+    assert (statistics["health"], statistics["failed_backups"]) == ("failing", 1)
+    assert statistics["compression_ratio"] > 1
     assert statistics["total_backups"] == 2
     assert (statistics["successful_backups"], statistics["partial_backups"]) == (1, 1)
     assert statistics["total_size_bytes"] >= made.added_bytes

@@ -15,6 +15,7 @@ from mcp_backup.server.replies import (
     UndoReply,
     VerifyReply,
 )
+from mcp_backup.server.status_reply import StatusReply, status_summary
 from mcp_backup.server.summaries import (
     backup_summary,
     backups_summary,
@@ -24,6 +25,7 @@ from mcp_backup.server.summaries import (
 )
 from mcp_backup.server.tools import DEFAULT_LIMIT
 from mcp_backup.sources.source import Component, Holder
+from mcp_backup.status_report import NextRun, SourceStatus, Statistics, StatusReport
 from mcp_backup.verbs import (
     BackupEntry,
     BackupPage,
@@ -138,6 +140,26 @@ PLAN = RestorePlan(
     approved=False,
     warnings=(LONG,) * MANY,
 )
+STATUS = StatusReport(
+    health="failing",
+    reasons=tuple(f"{name}: {LONG}" for name in NAMES),
+    target_rpo_hours=24,
+    sources=tuple(
+        SourceStatus(name, "databases", NOW, 30.25, 24, 99.75, overdue=True, failure=LONG)
+        for name in NAMES
+    ),
+    backups=10_000,
+    newest=NOW,
+    age_distribution=dict.fromkeys(
+        ("< 1 day", "1-7 days", "1-4 weeks", "1-3 months", "> 3 months"), 2000
+    ),
+    statistics=Statistics(9000, 900, 90, 10, 10**12, 10**11, 10**10, 10.01, 12.345, 99.876),
+    retention="30 daily, 12 weekly, 6 monthly",
+    surplus=None,
+    next_runs=tuple(NextRun(f"databases {name}", "database", NOW) for name in NAMES),
+    missed=NAMES,
+    unprotected=tuple(f"database {path}" for path in PATHS.values()),
+)
 UNDONE = UndoReport(
     restore_id="restore_20261122_211841_1ed2c86d",
     targets=tuple(RestoredTarget(name, Component.DATABASES, PATHS[name], 10**9) for name in NAMES),
@@ -165,8 +187,9 @@ async def test_the_list_of_tools_is_small(machine: Machine) -> None:
         lambda: told(VERIFIED, VerifyReply.of, verify_summary),
         lambda: told(PLAN, RestoreReply.planned, restore_summary),
         lambda: told(UNDONE, UndoReply.of, undo_summary),
+        lambda: told(STATUS, StatusReply.of, status_summary),
     ],
-    ids=["create", "list", "verify", "plan", "undo"],
+    ids=["create", "list", "verify", "plan", "undo", "status"],
 )
 def test_an_answer_stays_small_however_much_there_is_to_tell(answer: object) -> None:
     assert callable(answer)
