@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +22,7 @@ from mcp_backup.alerts.alert import Alert, Condition, RunFacts, SourceFacts
 from mcp_backup.alerts.outbox import Letter, OpenCondition, Outbox, PendingAlert
 from mcp_backup.alerts.sending import Patience, Undelivered, send
 from mcp_backup.errors import BackupError
+from mcp_backup.history_facts import Run
 from mcp_backup.settings import Settings
 from mcp_backup.settings_alerts import AlertSettings, Event
 from mcp_backup.status_report import SourceStatus, StatusReport
@@ -29,6 +30,7 @@ from mcp_backup.status_report import SourceStatus, StatusReport
 logger = logging.getLogger(__name__)
 
 _WATCHED = ("create", "verify", "check", "prune", "forget", "drill")  # not what a person waits for
+_NEWS = timedelta(days=1)  # older runs are history: a new outbox does not tell of them
 _LOOK_SECONDS = 30.0  # how often to look for what another process has queued, or a clock's jump
 _PING = "ping"
 _REPOSITORY = "repository"
@@ -50,7 +52,11 @@ def outbox_of(settings: Settings) -> Path:
 
 
 class Alerts:
-    """Tells the receivers in the settings. Without any, conditions are still kept for status."""
+    """Tells the receivers in the settings.
+
+    Without any it keeps still: another process on the same repository may have some, and would
+    hold what this one noted for told.
+    """
 
     def __init__(
         self,
@@ -82,6 +88,23 @@ class Alerts:
         """Ping that a backup begins. Does not wait for a receiver, and does not fail."""
         if scheduled:
             await self._ping(Event.START, "backup", "the scheduled backup has begun")
+
+    async def follow(self, runs: Sequence[Run]) -> None:
+        """Tell what is news in the history's newest runs, whoever ran them; each is told of once.
+
+        Does not wait for a receiver, and does not fail. A process that dies in here leaves a run
+        untold; a trouble that lasts is told with the next.
+        """
+        since = self._now() - _NEWS
+        recent = {_key(run): run for run in reversed(runs) if (run.ended or run.begun) > since}
+        new = await to_thread.run_sync(self._outbox.claim_runs, recent) if self._receivers else ()
+        for key, run in recent.items():
+            if key not in new:
+                continue
+            if run.ended is not None:
+                await self.after_run(RunFacts.of_run(run))
+            elif run.verb == "create":
+                await self.started(scheduled=run.asker.door == "schedule")
 
     async def after_run(self, run: RunFacts) -> None:
         """Tell what a run has brought to light, or put right.
@@ -150,7 +173,6 @@ class Alerts:
 
         Bounded: a receiver that fails is left for this time. Cancelled, an alert may arrive twice.
         """
-        await to_thread.run_sync(self._outbox.forget_others, list(self._receivers))
         async with anyio.create_task_group() as tasks:
             for receiver in self._receivers.values():
                 tasks.start_soon(self._deliver_to, receiver)
@@ -198,6 +220,8 @@ class Alerts:
 
     async def _settle(self, key: str, condition: Condition | None) -> bool:
         """Note that a condition is there, or (None) that it is not; tell if that is news."""
+        if not self._receivers:
+            return False
         if condition is None:
             changed = await to_thread.run_sync(self._outbox.end, key, self._letters_of_end)
             if changed:
@@ -282,6 +306,11 @@ class Alerts:
             return str(error)
         logger.info("alert delivered: receiver=%s event=%s", receiver.label, alert.event)
         return ""
+
+
+def _key(run: Run) -> str:
+    """Name a run's beginning or its end; a history that was lost counts from one again."""
+    return f"{run.id} {run.begun.isoformat()} {'begun' if run.ended is None else 'ended'}"
 
 
 def _lateness(source: SourceStatus) -> str:

@@ -2,6 +2,7 @@
 
     conditions   one row per trouble that has been told and is not over
     letters      one row per alert and receiver that has not been delivered
+    told         one row per run that was looked at, so that no other process looks again
 
 A file that is damaged is moved aside. One that cannot be written (a full disk is a reason to tell
 somebody) is stood in for by memory, for as long as the process lives.
@@ -42,6 +43,7 @@ _SCHEMA = """
         alert TEXT NOT NULL, made REAL NOT NULL, due REAL NOT NULL, leased REAL NOT NULL DEFAULT 0,
         tries INTEGER NOT NULL DEFAULT 0, trouble TEXT NOT NULL DEFAULT ''
     );
+    CREATE TABLE IF NOT EXISTS told (run TEXT PRIMARY KEY, time REAL NOT NULL);
     CREATE INDEX IF NOT EXISTS letters_of_receiver ON letters (receiver, thread, number);
 """
 
@@ -169,7 +171,7 @@ class Outbox:
 
         def work(db: sqlite3.Connection) -> Letter | None:
             now = self._now()
-            self._give_up(db, receiver, now)
+            self._give_up(db, now)
             row = db.execute(
                 """SELECT number, alert, tries FROM letters AS mine
                    WHERE receiver = ? AND due <= ? AND leased <= ? AND NOT EXISTS (
@@ -244,16 +246,20 @@ class Outbox:
         )
         return None if due is None else datetime.fromtimestamp(due, UTC)
 
-    def forget_others(self, receivers: Collection[str]) -> None:
-        """Drop what waits for receivers that are no longer in the settings."""
-        if not self._exists():
-            return
-        marks = ",".join("?" * len(receivers))
-        self._done(
-            lambda db: db.execute(
-                f"DELETE FROM letters WHERE receiver NOT IN ({marks})", tuple(receivers)
-            )
-        )
+    def claim_runs(self, runs: Collection[str]) -> set[str]:
+        """Return those of the runs that nobody has looked at; nobody else is given them."""
+
+        def work(db: sqlite3.Connection) -> set[str]:
+            now = self._now().timestamp()
+            marks = ",".join("?" * len(runs))
+            seen = db.execute(f"SELECT run FROM told WHERE run IN ({marks})", tuple(runs))
+            new = set(runs) - {run for (run,) in seen}
+            if new:
+                db.executemany("INSERT INTO told VALUES (?, ?)", [(run, now) for run in new])
+                db.execute("DELETE FROM told WHERE time < ?", (now - _GIVE_UP.total_seconds(),))
+            return new
+
+        return self._done(work) if runs else set()
 
     def _queue(
         self, db: sqlite3.Connection, thread: str, letters: Sequence[tuple[str, Alert]]
@@ -271,13 +277,13 @@ class Outbox:
                 (receiver, receiver, _MOST_WAITING),
             )
 
-    def _give_up(self, db: sqlite3.Connection, receiver: str, now: datetime) -> None:
+    def _give_up(self, db: sqlite3.Connection, now: datetime) -> None:
+        """Drop what waited too long, for receivers that left the settings too."""
         given_up = db.execute(
-            "DELETE FROM letters WHERE receiver = ? AND made < ?",
-            (receiver, (now - _GIVE_UP).timestamp()),
+            "DELETE FROM letters WHERE made < ?", ((now - _GIVE_UP).timestamp(),)
         ).rowcount
         if given_up:
-            logger.error("alerts given up after a week: receiver=%s count=%d", receiver, given_up)
+            logger.error("alerts given up after a week: count=%d", given_up)
 
     def _exists(self) -> bool:
         return self._memory is not None or self._path.exists()

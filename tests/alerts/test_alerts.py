@@ -4,6 +4,7 @@ import pytest
 
 from mcp_backup.alerts.alert import RunFacts
 from mcp_backup.errors import StoreFull, UnknownSource, WrongPassword
+from mcp_backup.history_facts import Asker, Door, Outcome, Run, RunSource
 from mcp_backup.settings_alerts import Event
 from tests.alerts.conftest import Desk, backup, standing, told
 from tests.alerts.receiver import Receiver
@@ -132,3 +133,63 @@ async def test_a_missed_run_is_told_once_and_nothing_is_late_before_the_first_tr
         ("overdue", "it has never been backed up"),
         ("recovery", "over: not made when it was due: daily 2026-11-22"),
     ]
+
+
+def recorded(number: int, desk: Desk, outcome: Outcome, door: Door = "schedule") -> Run:
+    """A backup as the history has it; the process that ran it may be any."""
+    ended = None if outcome == "running" else desk.clock()
+    worked = outcome in ("completed", "running")
+    source = RunSource("databases", "notes", "stored" if worked else "failed")
+    return Run(
+        id=number,
+        verb="create",
+        subject="full",
+        asker=Asker(door),
+        begun=desk.clock(),
+        ended=ended,
+        outcome=outcome,
+        backup_id="backup_20261122_020000" if worked else "",
+        read=0,
+        added=0,
+        stored=0,
+        duration=1.0,
+        error_code="" if worked else "x",
+        message="",
+        sources=(source,) if worked else (),
+    )
+
+
+async def test_runs_on_record_are_told_of_once_whoever_ran_them_and_whoever_looks(
+    desk: Desk, http: Receiver
+) -> None:
+    receivers = (
+        told("webhook", f"{http.url}/hook"),
+        told("healthchecks", f"{http.url}/ping"),
+    )
+    one, other = desk.alerts(*receivers), desk.alerts(*receivers)
+    runs: list[Run] = []
+    endings: list[Outcome] = ["running", "completed", "interrupted", "completed"]
+    for outcome in endings:
+        runs.insert(0, recorded(len(runs) + 1, desk, outcome))
+        for alerts in (one, other):
+            await alerts.follow(runs)
+            await alerts.deliver()
+        desk.clock.forward(minutes=5)
+    assert [path for path in http.paths if path.startswith("/ping")] == [
+        "/ping/start",
+        "/ping",
+        "/ping/fail",
+        "/ping",
+    ]
+    hooked = [each.facts for each in http.got if each.path.endswith("/hook")]
+    assert [facts["event"] for facts in hooked] == ["failure", "recovery"]
+    assert "died" in hooked[0]["message"]
+
+
+async def test_a_new_outbox_does_not_tell_of_old_runs(desk: Desk, http: Receiver) -> None:
+    runs = [recorded(1, desk, "failed")]
+    desk.clock.forward(days=2)
+    alerts = desk.alerts(told("webhook", http.url))
+    await alerts.follow(runs)
+    await alerts.deliver()
+    assert http.events == []

@@ -1,0 +1,74 @@
+"""Telling of what goes wrong, for as long as a server runs."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from mcp_backup.alerts.alerts import Alerts
+from mcp_backup.errors import BackupError
+from mcp_backup.place import utc_now
+from mcp_backup.server.keeper import EngineKeeper
+from mcp_backup.settings import Settings
+
+if TYPE_CHECKING:
+    from mcp_backup.engine import Engine
+
+_HANDSHAKE_SECONDS = 2.0  # a client's first questions come first
+_LOOK_SECONDS = 15.0  # how late news may be
+_JUDGE_EVERY = 20  # looks between two at what is overdue: five minutes
+_RETRY_SECONDS = 60.0
+_TOLERATED = 2  # failures to open: once may be a disk that is being plugged in
+_NEWEST = 100  # runs looked at
+
+
+@asynccontextmanager
+async def alerting(keeper: EngineKeeper, settings: Settings) -> AsyncIterator[None]:
+    """Tell the settings' receivers what goes wrong; use it within `keeper.running()`.
+
+    What is not delivered when the block is left waits for the next server.
+    """
+    if not settings.alerts:
+        yield
+        return
+    alerts = Alerts(settings, utc_now, os.environ)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(alerts.keep_delivering)
+        tasks.start_soon(_keep_looking, keeper, alerts)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+async def _keep_looking(keeper: EngineKeeper, alerts: Alerts) -> None:
+    await anyio.sleep(_HANDSHAKE_SECONDS)
+    failures, looks = 0, 0
+    while True:
+        try:
+            await look(await keeper.engine(), alerts, judge=looks % _JUDGE_EVERY == 0)
+        except BackupError as error:
+            failures += 1
+            if failures >= _TOLERATED:
+                await alerts.unopened(error)
+            await anyio.sleep(_RETRY_SECONDS)
+        else:
+            failures, looks = 0, looks + 1
+            await anyio.sleep(_LOOK_SECONDS)
+
+
+async def look(engine: "Engine", alerts: Alerts, *, judge: bool) -> None:
+    """Tell what the history has that is new and, with `judge`, what is overdue.
+
+    Raises:
+        BackupError: the history or the repository cannot be read.
+    """
+    await alerts.follow(await engine.history.runs(limit=_NEWEST))
+    if judge:
+        module = await to_thread.run_sync(import_module, "mcp_backup.status")  # loads the engine's
+        await alerts.check(await module.status(engine, around=False))
+    await alerts.opened()
