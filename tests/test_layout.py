@@ -28,6 +28,7 @@ SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
 HISTORY = {"history", "history_facts", "history_file"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
+INSTALLING = {"service", "shim"}
 STATUS = {"status"}  # reads verdicts, and looks around; drops nothing
 TERMINAL = {
     "cli",
@@ -74,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cron": set(),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
     "slots": {"verbs", "cron"} | SETTINGS,
+    **dict.fromkeys(INSTALLING, {"errors", "durable"}),
     "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule"},
     "schedule": VERBS | SETTINGS | DROPPING | DOORS | {"slots", "durable"},
     "format": {"errors"},
@@ -98,7 +100,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | {"discovery"}),
     **dict.fromkeys(TERMINAL, PRINTING),
     "metrics": BELOW | VERBS | {"status"},
-    "cli": DOORS | SOURCE | SETTINGS | VERBS | TERMINAL | DROPPING | TELLING | STATUS | {"server"},
+    "cli": DOORS
+    | SOURCE
+    | SETTINGS
+    | VERBS
+    | TERMINAL
+    | DROPPING
+    | TELLING
+    | STATUS
+    | INSTALLING
+    | {"server"},
     "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | {"schedule"},
     "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | {"scheduler_thread"},
     "__main__": {"cli"},

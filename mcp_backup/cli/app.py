@@ -60,6 +60,8 @@ VERBS = {
     "metrics": _Verb("monitoring:metrics", "Print or write metrics for Prometheus."),
     "serve": _Verb("serve:serve", "Serve agents over MCP, on stdio or HTTP."),
     "call": _Verb("call:call", "Call a tool as an agent would."),
+    "service": _Verb("installing:service", "Run as a service: install, status, uninstall."),
+    "install-shim": _Verb("installing:install_shim", "Make `mahavishnu mcp call` mean `call`."),
 }
 
 

@@ -1,9 +1,9 @@
 """call: a tool, called as an agent would, on a running server or in this process."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import anyio
 import httpx2
@@ -13,8 +13,9 @@ from mcp.client import Client
 from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
 
 from mcp_backup.cli.flags import described, tool_arguments
+from mcp_backup.cli.restores import agreed_plan
 from mcp_backup.cli.session import Session, session
-from mcp_backup.errors import BackupError, ServerUnreachable, UsageError
+from mcp_backup.errors import ApprovalRequired, BackupError, ServerUnreachable, UsageError
 from mcp_backup.opening import opened
 from mcp_backup.progress import Progress
 from mcp_backup.server.app import build_server
@@ -22,6 +23,7 @@ from mcp_backup.server.closed import ERROR_META
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.terminal_progress import progress_bars
 
+T = TypeVar("T")
 _FAILED = 1
 _BROKEN = (httpx2.HTTPError, MCPError, OSError)
 
@@ -38,26 +40,66 @@ def call(
     """Call a tool as an agent would: --name value for each of its arguments."""
     this = session(context)
 
-    async def at_work() -> int:
-        async with _client(this, url) as client:
-            tools = await client.list_tools()
-            if not tool:
-                this.terminal.result(tools, list(_listed(tools)))
-                return 0
-            chosen = _chosen(tools, tool)
-            arguments = tool_arguments(chosen.name, chosen.input_schema, context.args)
-            with progress_bars(this.terminal) as listener:
+    if not tool:
+        tools = _interruptible(this, partial(_all_tools, this, url))
+        this.terminal.result(tools, list(_listed(tools)))
+        return 0
+    result = _interruptible(this, partial(_called, this, url, tool, context.args))
+    plan_id = "" if _is_dry(context.args) else _waiting_plan(result)
+    if plan_id:
+        _have_agreed(this, plan_id, result)
+        again = ["--plan_id", plan_id]
+        result = _interruptible(this, partial(_called, this, url, tool, again))
+    return _answered(this, result)
 
-                async def report(progress: float, total: float | None, message: str | None) -> None:
-                    await listener(Progress(chosen.name, "", int(progress), int(total or 0)))
 
-                result = await client.call_tool(chosen.name, arguments, progress_callback=report)
-            return _answered(this, result)
-
+def _interruptible(this: Session, work: Callable[[], Awaitable[T]]) -> T:
     return this.interruptible(
-        lambda: anyio.run(at_work),
+        lambda: anyio.run(work),
         unfinished="The server was told to stop; ask it with list_backups what is there.",
     )
+
+
+async def _all_tools(this: Session, url: str) -> ListToolsResult:
+    async with _client(this, url) as client:
+        return await client.list_tools()
+
+
+async def _called(this: Session, url: str, tool: str, words: Sequence[str]) -> CallToolResult:
+    async with _client(this, url) as client:
+        chosen = _chosen(await client.list_tools(), tool)
+        arguments = tool_arguments(chosen.name, chosen.input_schema, words)
+        with progress_bars(this.terminal) as listener:
+
+            async def report(progress: float, total: float | None, message: str | None) -> None:
+                await listener(Progress(chosen.name, "", int(progress), int(total or 0)))
+
+            return await client.call_tool(chosen.name, arguments, progress_callback=report)
+
+
+def _is_dry(words: Sequence[str]) -> bool:
+    return any(word.replace("_", "-").startswith("--dry-run") for word in words)
+
+
+def _waiting_plan(result: CallToolResult) -> str:
+    """Return the plan that was answered and that a person has to approve; "" for all else."""
+    facts = result.structured_content or {}
+    waits = facts.get("status") == "planned" and facts.get("approval") in ("human", "elicit")
+    return str(facts["plan_id"]) if waits and not result.is_error else ""
+
+
+def _have_agreed(this: Session, plan_id: str, result: CallToolResult) -> None:
+    """Have the person at this terminal agree to a plan.
+
+    Raises:
+        ApprovalRequired: nobody is here to ask, or the plan is another machine's; it was printed.
+        RestoreDeclined: they did not agree.
+    """
+    try:
+        agreed_plan(this, plan_id)
+    except UsageError:  # neither settings nor the plan are here
+        _answered(this, result)
+        raise ApprovalRequired(plan_id) from None
 
 
 @asynccontextmanager

@@ -85,10 +85,7 @@ def approve(
 ) -> int:
     """Show a plan that an agent made, and let a person agree to it."""
     this = session(context)
-    seen = this.run(lambda engine, _: engine.plan(plan), unfinished=_UNTOUCHED)
-    if not seen.approved:
-        _agree(this, seen, yes=yes)
-        seen = _approve(this, seen)
+    seen = agreed_plan(this, plan, yes=yes)
     if seen.undoes:
         agent, person = f"undo_restore with restore_id={seen.undoes}", f"undo {seen.undoes}"
     else:
@@ -100,6 +97,21 @@ def approve(
     ]
     this.terminal.result(RestoreReply.planned(seen), lines)
     return 0
+
+
+def agreed_plan(this: Session, plan_id: str, *, yes: bool = False) -> RestorePlan:
+    """Show a plan, have the person agree to it, and put that on record.
+
+    Raises:
+        UnknownPlan: it is not among this machine's.
+        ApprovalRequired: there is nobody to ask; the plan was printed.
+        RestoreDeclined: they did not agree.
+    """
+    seen = this.run(lambda engine, _: engine.plan(plan_id), unfinished=_UNTOUCHED)
+    if seen.approved:
+        return seen
+    _agree(this, seen, yes=yes)
+    return _approve(this, seen)
 
 
 def undo(

@@ -33,7 +33,9 @@ async def scheduling(keeper: EngineKeeper) -> AsyncIterator[None]:
 
 async def _keep_running(keeper: EngineKeeper) -> None:
     await anyio.sleep(_HANDSHAKE_SECONDS)
-    schedule = await to_thread.run_sync(import_module, "mcp_backup.schedule")
+    schedule = await to_thread.run_sync(
+        import_module, "mcp_backup.schedule", abandon_on_cancel=True
+    )
     told = ""
     while True:
         try:
