@@ -1,9 +1,12 @@
 """Prune: what goes, what stays, what stops it, and what is left after any interruption."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcp_backup.errors import IntegrityError, RepositoryLocked, StoreError
 from mcp_backup.format.blob import BlobKind
@@ -482,3 +485,40 @@ async def test_a_cancel_at_any_report_leaves_every_snapshot_whole() -> None:
         if not scope.cancelled_caught:
             break
     assert nth > 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """A backup of one file with these chunks, stored again or only what is new; kept or not."""
+
+    chunks: list[int]
+    anew: bool
+    forgotten: bool
+
+
+steps = st.builds(Step, st.lists(st.integers(0, 9), max_size=6), st.booleans(), st.booleans())
+
+
+@given(st.lists(steps, max_size=8))
+@settings(max_examples=60)
+def test_after_any_history_everything_needed_is_there_once_and_nothing_else(
+    history: list[Step],
+) -> None:
+    anyio.run(live_and_prune, history)
+
+
+async def live_and_prune(history: list[Step]) -> None:
+    store = MemoryStore()
+    repository = await new_repository(store)
+    for number, step in enumerate(history):
+        files = {f"{number}": [b"chunk %d " % chunk * 20 for chunk in step.chunks]}
+        save = save_backup if step.anew and step.chunks else back_up
+        snapshot = await save(repository, files)
+        if step.forgotten:
+            await forget(repository, snapshot)
+    kept = await contents(repository)
+    needed = len((await survey(repository)).used)
+    await prune(repository)
+    await assert_whole(store, kept)
+    assert len(await (await reopened(store)).load_index()) == needed
+    assert set(reasons(await survey(repository))) <= {"needed"}
