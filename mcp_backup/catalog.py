@@ -87,12 +87,23 @@ class Catalog:
         """Read from `repository`."""
         self._repository = repository
         self._manifests: dict[SnapshotId, Manifest | None] = {}
+        self._found: dict[SnapshotId, Snapshot] = {}
+        self._sorted: list[Backup] = []
+        self.damaged: tuple[str, ...] = ()  # the snapshot files that could not be read, by name
 
     async def backups(self) -> list[Backup]:
-        """Return all snapshots, newest first."""
-        found = await self._repository.snapshots()
-        backups = [Backup(identity, snapshot) for identity, snapshot in found.items()]
-        return sorted(backups, key=lambda backup: (backup.snapshot.time, backup.id), reverse=True)
+        """Return all snapshots that can be read, newest first; `damaged` names the others.
+
+        One damaged file must not keep the other backups from being restored.
+        """
+        damaged: dict[SnapshotId, IntegrityError] = {}
+        found = await self._repository.snapshots(damaged)
+        self.damaged = tuple(sorted(f"snapshots/{identity.hex()}" for identity in damaged))
+        if found.keys() != self._found.keys():
+            backups = [Backup(identity, snapshot) for identity, snapshot in found.items()]
+            backups.sort(key=lambda backup: (backup.snapshot.time, backup.id), reverse=True)
+            self._found, self._sorted = found, backups
+        return list(self._sorted)
 
     async def find(self, wanted: str) -> Backup:
         """Return the backup that answers to a backup id, a snapshot id, its short form, or latest.
@@ -183,6 +194,7 @@ class Catalog:
             entries=tuple([await self._entry(backup) for backup in chosen]),
             next_cursor=chosen[-1].id.hex()[:16] if more else "",
             total=len(backups),
+            damaged=self.damaged,
         )
 
     async def _holds(self, backup: Backup, source: str) -> bool:

@@ -5,6 +5,7 @@ at risk    something went wrong or was left out, and every source is still young
 healthy    neither
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -93,10 +94,10 @@ async def status(engine: Engine, *, around: bool = True) -> StatusReport:
 
 def ages(found: Sequence[timedelta]) -> dict[str, int]:
     """Count ages by how old they are."""
-    counted = dict.fromkeys((name for name, _ in _AGES), 0)
-    for age in found:
-        counted[next(name for name, limit in _AGES if age < limit)] += 1
-    return counted
+    ordered = sorted(found)
+    below = [bisect_left(ordered, limit) for _, limit in _AGES]
+    counts = (after - before for before, after in pairwise([0, *below]))
+    return dict(zip((name for name, _ in _AGES), counts, strict=True))
 
 
 def statistics(totals: Totals) -> Statistics:
@@ -118,9 +119,9 @@ def statistics(totals: Totals) -> Statistics:
 
 async def _record(engine: Engine, backups: Sequence[Backup]) -> _Record:
     history, since = engine.history, engine.now() - _LOOK_BACK
-    there = {backup.backup_id for backup in backups}
     try:
         copies = dict(await history.newest_copies())
+        there = _among(backups, {copy.backup_id for copy in copies.values()})
         lost = [source for source, copy in copies.items() if copy.backup_id not in there]
         problem = await _damage(engine)
         if lost:
@@ -139,6 +140,17 @@ async def _record(engine: Engine, backups: Sequence[Backup]) -> _Record:
         )
     except HistoryUnusable as error:
         return _Record(await _told(engine), {}, (), Totals(), set(), str(error))
+
+
+def _among(backups: Sequence[Backup], wanted: set[str]) -> set[str]:
+    """Return which of the backup ids there are; the newest backups are looked at first."""
+    found: set[str] = set()
+    for backup in backups:
+        if wanted <= found:
+            break
+        if backup.backup_id in wanted:
+            found.add(backup.backup_id)
+    return found
 
 
 async def _damage(engine: Engine) -> str:
