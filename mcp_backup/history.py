@@ -6,7 +6,7 @@ repository; `rebuilt` takes what the repository's own backups tell, where the fi
 damaged.
 
 A run that is for a slot of the schedule claims it: of several processes one gets it, and a slot
-is free again only if the run was interrupted (at most `ATTEMPTS` times) or released.
+is free again only if the run was interrupted or cancelled (at most `ATTEMPTS` times) or released.
 """
 
 import sqlite3
@@ -208,8 +208,8 @@ class History:
         def work(db: sqlite3.Connection) -> set[str]:
             rows = db.execute(
                 "SELECT slot FROM runs WHERE begun >= ? AND slot <> '' GROUP BY verb, slot "
-                "HAVING max(outcome NOT IN ('interrupted', 'released')) "
-                "OR sum(outcome = 'interrupted') >= ?",
+                "HAVING max(outcome NOT IN ('interrupted', 'cancelled', 'released')) "
+                "OR sum(outcome IN ('interrupted', 'cancelled')) >= ?",
                 (_micros(since), ATTEMPTS),
             ).fetchall()
             return {slot for (slot,) in rows}
@@ -288,10 +288,10 @@ def _next_attempt(db: sqlite3.Connection, verb: str, slot: str) -> int:
     attempts = db.execute(
         "SELECT outcome FROM runs WHERE verb = ? AND slot = ?", (verb, slot)
     ).fetchall()
-    outcomes = [outcome for (outcome,) in attempts]
-    if set(outcomes) - {"interrupted", "released"} or outcomes.count("interrupted") >= ATTEMPTS:
+    outcomes = [outcome for (outcome,) in attempts if outcome != "released"]
+    if set(outcomes) - {"interrupted", "cancelled"} or len(outcomes) >= ATTEMPTS:
         raise SlotTaken(slot)
-    return len(outcomes) + 1
+    return len(attempts) + 1
 
 
 def _add_sources(db: sqlite3.Connection, run: int, sources: Iterable[RunSource]) -> None:

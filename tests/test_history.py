@@ -168,7 +168,7 @@ async def test_of_processes_that_claim_one_slot_at_once_one_gets_it(
     assert await history.slots_since(NOON) == {"daily 2026-11-22"}
 
 
-@pytest.mark.parametrize("outcome", ["completed", "partial", "findings", "failed", "cancelled"])
+@pytest.mark.parametrize("outcome", ["completed", "partial", "findings", "failed"])
 async def test_a_slot_that_was_run_stays_taken_however_it_ended(
     history: History, outcome: module.Ending
 ) -> None:

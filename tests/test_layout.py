@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cron": set(),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
     "slots": {"verbs", "cron"} | SETTINGS,
-    **dict.fromkeys(INSTALLING, {"errors", "durable"}),
+    **{each: {"errors", "durable"} for each in INSTALLING},
     "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule"},
     "schedule": VERBS | SETTINGS | DROPPING | DOORS | {"slots", "durable"},
     "format": {"errors"},

@@ -104,7 +104,7 @@ def test_the_example_for_clients_starts_a_verb_and_names_the_default_address() -
 
 
 def test_every_verb_and_every_tool_is_in_its_table() -> None:
-    listed = rows_of("Commands", r"^\| `([a-z]+)[^`]*` \| [^|\d]+ \|$")
+    listed = rows_of("Commands", r"^\| `([a-z-]+)[^`]*` \| [^|\d]+ \|$")
     assert sorted(listed) == sorted(VERBS)
 
     async def nobody() -> None:

@@ -130,7 +130,7 @@ async def test_a_backup_under_way_is_finished_when_the_schedule_stops(
     assert "finished before stopping: slot=daily 2026-11-21T02:00" in caplog.text
 
 
-async def test_a_backup_that_takes_too_long_is_stopped_whole(
+async def test_a_backup_that_takes_too_long_is_stopped_whole_and_made_up_for(
     system: System, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
@@ -141,6 +141,9 @@ async def test_a_backup_that_takes_too_long_is_stopped_whole(
         (run,) = await engine.history.runs(verb="create")
         assert run.outcome == "cancelled"
         assert (await engine.backups()).total == 0
+        async with scheduled(engine, DAILY):
+            (again, _) = await until(engine, ended(2))
+        assert (again.asker.slot, again.outcome) == (run.asker.slot, "completed")
     assert "stopped while under way, nothing of it is kept" in caplog.text
 
 
