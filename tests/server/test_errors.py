@@ -14,6 +14,7 @@ from tests.server.conftest import ERAS, Era, Machine, answered, refusal, text_of
 CALLS: dict[str, dict[str, str]] = {
     "create_backup": {},
     "list_backups": {},
+    "backup_status": {},
     "verify_backup": {},
     "restore_backup": {},
     "undo_restore": {"restore_id": "restore_20261122_211841_1ed2c86d"},
