@@ -39,6 +39,7 @@ _MOST_JUDGED = 200  # backups whose manifests are read to tell what retention wa
 _GRACE = timedelta(hours=1)  # a slot this old that was not run counts as missed
 _BACKUPS_SEARCHED = 50  # for a source's newest copy, where the history cannot tell
 _LOOKED_AROUND_FOR = 3600.0  # seconds that what lies unprotected is remembered
+_SHORT = len("snapshots/") + 8  # of a snapshot file's name
 _GOOD = ("stored", "unchanged")
 _NO_WORD = ("running", "cancelled", "released")  # outcomes that say nothing of the backups
 
@@ -70,6 +71,9 @@ async def status(engine: Engine, *, around: bool = True) -> StatusReport:
     sources = tuple(_source(engine, record, now))
     due = await to_thread.run_sync(_missed, settings, record, now)
     reasons = [*_failing(record, sources), *_at_risk(record, sources, due, now)]
+    if engine.catalog.damaged:
+        names = ", ".join(name[:_SHORT] for name in engine.catalog.damaged)
+        reasons.insert(0, ("failing", f"{names} cannot be read; run `mcp-backup check`"))
     words = [word for word, _ in reasons]
     schedules = schedules_of(settings)
     return StatusReport(

@@ -182,6 +182,20 @@ async def test_a_copy_that_is_no_longer_in_the_repository_does_not_count(
     assert [each.rpo_hours for each in report.sources] == [21.0] * 3
 
 
+async def test_a_snapshot_that_cannot_be_read_makes_it_failing(
+    system: System, engine: Engine
+) -> None:
+    await engine.create(QUICK)
+    last = await engine.create(QUICK)
+    file = system.repository / "snapshots" / last.snapshot_id
+    file.chmod(0o600)
+    file.write_bytes(os.urandom(200))
+    async with system.engine() as again:
+        report = await told(again)
+    assert report.health == "failing"
+    assert report.reasons[0].startswith(f"snapshots/{last.snapshot_id[:8]} cannot be read")
+
+
 async def test_without_a_history_the_repository_tells_the_age_of_copies(
     engine: Engine, clock: Clock
 ) -> None:
