@@ -117,6 +117,7 @@ class Catalog:
         backups = await self.backups()
         matches: Iterable[Backup] = ()
         if wanted == "latest":
+            self._refuse_guessing()
             matches = [backup for backup in backups if backup.ours][:1]
         elif _BACKUP_ID.fullmatch(wanted):
             matches = [backup for backup in backups if backup.backup_id == wanted]
@@ -131,6 +132,15 @@ class Catalog:
                 hint="Use more digits, or the backup id.",
             )
         return found[0]
+
+    def _refuse_guessing(self) -> None:
+        """Refuse to say which backup is the latest while one cannot be read: it may be that."""
+        if self.damaged:
+            raise IntegrityError(
+                f"{', '.join(self.damaged)} cannot be read, and may be the latest backup",
+                hint="Name a backup by its id; run `mcp-backup check` to see what is damaged. "
+                "Nothing was changed.",
+            )
 
     async def root(self, backup: Backup) -> dict[str, Node]:
         """Return the top of a backup's tree, by name."""

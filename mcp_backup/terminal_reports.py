@@ -68,8 +68,9 @@ def _findings(findings: Sequence[SourceFinding]) -> list[str]:
 
 def listed(page: BackupPage) -> list[str]:
     """Word a page of backups, newest first."""
+    damage = [f"{name} is damaged and left out: run `mcp-backup check`" for name in page.damaged]
     if not page.entries:
-        return ["no backups, or none that match"]
+        return ["no backups, or none that match", *damage]
     rows = [
         (
             entry.backup_id or entry.snapshot_id[:8],
@@ -85,7 +86,7 @@ def listed(page: BackupPage) -> list[str]:
     lines = table(("BACKUP", "TIME", "TYPE", "STATUS", "SIZE", "ADDED", "SOURCES"), *rows)
     if page.next_cursor:
         lines += ["", f"{len(rows)} of {page.total}; more: --cursor {page.next_cursor}"]
-    return lines
+    return lines + damage
 
 
 def verified(report: VerifyReport) -> list[str]:

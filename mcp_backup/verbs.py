@@ -117,11 +117,15 @@ class BackupEntry:
 
 @dataclass(frozen=True, slots=True)
 class BackupPage:
-    """One page of backups, newest first. `next_cursor` is "" on the last page."""
+    """One page of backups, newest first. `next_cursor` is "" on the last page.
+
+    `damaged` names the snapshot files that cannot be read, and so are not among the entries.
+    """
 
     entries: tuple[BackupEntry, ...]
     next_cursor: str
     total: int
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

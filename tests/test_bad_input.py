@@ -211,7 +211,25 @@ def flip(path: Path, at: float = 0.5) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("directory", ["config", "keys", "snapshots", "index"])
+async def test_one_damaged_snapshot_hides_no_other_and_stops_no_new_one(system: System) -> None:
+    async with system.engine() as engine:
+        made = await engine.create(CreateRequest())
+    known, files = made.backup_id, (system.repository / "snapshots").iterdir()
+    damaged = next(path for path in files if path.name != made.snapshot_id)
+    flip(damaged)
+    name = damaged.relative_to(system.repository)
+    async with system.engine() as engine:
+        page = await engine.backups()
+        assert [each.backup_id for each in page.entries] == [known]
+        assert page.damaged == (str(name),)
+        with told("integrity", name, "may be the latest"):
+            await engine.verify("latest", Level.STRUCTURE)
+        assert (await engine.verify(known, Level.RESTORE)).ok
+        assert (await engine.create(CreateRequest())).status == "completed"
+        assert {finding.code for finding in (await engine.check()).findings} == {"damaged-snapshot"}
+
+
+@pytest.mark.parametrize("directory", ["config", "keys", "index"])
 @pytest.mark.parametrize("at", [0, 0.5, 1])
 async def test_a_flipped_bit_in_what_a_backup_needs_is_told_with_the_objects_name(
     system: System, directory: str, at: float

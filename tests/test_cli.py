@@ -313,9 +313,9 @@ def test_ctrl_c_says_what_is_still_true_and_leaves_no_backup(begun: Run, project
     process = subprocess.Popen(
         command("create"), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    packs = project / "backups/data"
+    locks = project / "backups/locks"  # the first that a backup writes
     patience = time.monotonic() + 30
-    while not any(path.is_file() for path in packs.rglob("*")) and process.poll() is None:
+    while not any(locks.iterdir()) and process.poll() is None:
         assert time.monotonic() < patience
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)

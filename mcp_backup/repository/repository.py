@@ -188,16 +188,30 @@ class Repository:
         await self.store.put(object_name(directory, identity), sealed)
         return identity
 
-    async def snapshots(self) -> dict[SnapshotId, Snapshot]:
+    async def snapshots(
+        self, damaged: dict[SnapshotId, IntegrityError] | None = None
+    ) -> dict[SnapshotId, Snapshot]:
         """Return all snapshots by id. Called before `load_index`, or blobs may seem missing.
+
+        Unreadable ones are put into `damaged` where it is given; whoever deletes by what the
+        others refer to must not give it.
 
         Raises:
             IntegrityError: one is unreadable; the message names it.
         """
+
+        async def load(identity: SnapshotId) -> None:
+            try:
+                await self._load_snapshot(identity)
+            except IntegrityError as error:
+                if damaged is None:
+                    raise
+                damaged[identity] = error
+
         there = {SnapshotId(identity_in(name)) for name in await self.store.objects("snapshots/")}
         for identity in self._snapshots.keys() - there:
             del self._snapshots[identity]
-        await for_each(self._load_snapshot, there - self._snapshots.keys())
+        await for_each(load, there - self._snapshots.keys())
         return {identity: self._snapshots[identity] for identity in there & self._snapshots.keys()}
 
     async def _load_snapshot(self, identity: SnapshotId) -> None:

@@ -171,11 +171,15 @@ class EntryReply(Reply):
 
 
 class BackupsReply(Reply):
-    """One page of backups, newest first. `next_cursor` is "" on the last page."""
+    """One page of backups, newest first. `next_cursor` is "" on the last page.
+
+    `damaged` names snapshot files that cannot be read; run `mcp-backup check`.
+    """
 
     backups: list[EntryReply]
     next_cursor: str
     total: int
+    damaged: list[str]
 
     @classmethod
     def of(cls, page: BackupPage, rows: int | None = None) -> Self:
@@ -184,6 +188,7 @@ class BackupsReply(Reply):
             backups=[EntryReply.of(entry, rows) for entry in page.entries],
             next_cursor=page.next_cursor,
             total=page.total,
+            damaged=[name[: len("snapshots/") + 8] for name in page.damaged[:rows]],
         )
 
 

@@ -40,11 +40,12 @@ def backup_summary(reply: BackupReply) -> str:
 
 def backups_summary(reply: BackupsReply) -> str:
     """Give each backup a line."""
-    if not reply.backups:
+    if not reply.backups and not reply.damaged:
         return "No backups match." if reply.total == 0 else "No more backups."
     head = f"{len(reply.backups)} of {reply.total} backups, newest first:"
     more = f"Older ones: cursor={reply.next_cursor}" if reply.next_cursor else ""
-    return _lines(head, map(_entry, reply.backups), last=more)
+    damaged = [f"{name} is damaged and left out: run `mcp-backup check`" for name in reply.damaged]
+    return _lines(head, [*map(_entry, reply.backups), *damaged], last=more)
 
 
 def verify_summary(reply: VerifyReply) -> str:
