@@ -9,6 +9,7 @@ Source: restic design, "Trees and Data"; restic internal/restic/node.go.
 """
 
 from base64 import b64encode
+from binascii import hexlify
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.document import Document
 from mcp_backup.format.gotext import json_string, json_value, quote, unquote
-from mcp_backup.format.ids import BlobId
+from mcp_backup.format.ids import ID_SIZE, BlobId
 from mcp_backup.format.times import format_nanoseconds, parse_nanoseconds
 
 _TYPE_BITS = {  # of Go's FileMode
@@ -88,19 +89,23 @@ def encode_tree(nodes: Iterable[Node]) -> bytes:
     for (name, _), (following, _) in pairwise(named):
         if name == following:
             raise ValueError(f"two nodes are named {name!r}")
-    return ('{"nodes":[' + ",".join(_encode(node) for _, node in named) + "]}\n").encode()
+    parts = [b'{"nodes":[']
+    for _, node in named:
+        parts += (b"," if len(parts) > 1 else b"", *_encode(node))
+    return b"".join((*parts, b"]}\n"))
 
 
 def _raw(name: str) -> bytes:
     return name.encode(errors="surrogateescape")
 
 
-def _encode(node: Node) -> str:
+def _encode(node: Node) -> tuple[bytes, bytes, bytes]:
+    """Return a node's JSON in parts, since the list of a large file's blobs is large."""
     if (node.type == "file") != (node.content is not None):
         raise ValueError(f"{node.type} {node.name!r} with content {node.content!r:.40}")
     if (node.type == "dir") != (node.subtree is not None):
         raise ValueError(f"{node.type} {node.name!r} with subtree {node.subtree!r}")
-    members = [
+    before = [
         f'"name":{json_string(quote(node.name))}',
         f'"type":{json_string(node.type)}',
         *_present("mode", _go_mode(node)),
@@ -119,11 +124,14 @@ def _encode(node: Node) -> str:
         *_present("linktarget_raw", _raw_target(node.link_target)),
         *_members(node.extra, [name for name in _BEFORE_DEVICE if name in node.extra]),
         *_present("device", node.device),
-        f'"content":{_content(node.content)}',
+        '"content":',
+    ]
+    after = [
+        "",
         *_present("subtree", node.subtree.hex() if node.subtree else ""),
         *_others(node.extra),
     ]
-    return "{" + ",".join(members) + "}"
+    return f"{{{','.join(before)}".encode(), _content(node.content), f"{','.join(after)}}}".encode()
 
 
 def _present(name: str, value: str | int) -> tuple[str, ...]:
@@ -142,10 +150,13 @@ def _members(extra: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     return [f"{json_string(name)}:{json_value(extra[name])}" for name in names]
 
 
-def _content(content: tuple[BlobId, ...] | None) -> str:
+def _content(content: tuple[BlobId, ...] | None) -> bytes:
     if content is None:
-        return "null"
-    return '["' + '","'.join(map(bytes.hex, content)) + '"]' if content else "[]"
+        return b"null"
+    if not content:
+        return b"[]"
+    digits = hexlify(b"".join(content), b",", ID_SIZE)
+    return b'["%b"]' % digits.replace(b",", b'","')
 
 
 def _raw_target(target: str) -> str:

@@ -10,16 +10,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
+from mmap import MAP_PRIVATE, mmap
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
+from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.format.blob import BlobKind, Compressor
 from mcp_backup.format.crypto import Sealer
 from mcp_backup.format.ids import BlobId, PackId, digest
 from mcp_backup.format.index import PackListing, encode_index
-from mcp_backup.format.pack import TARGET_SIZE, PackEntry, encode_header, pack_size
+from mcp_backup.format.pack import (
+    TARGET_SIZE,
+    PackEntry,
+    encode_header,
+    encode_trailer,
+    pack_size,
+)
 from mcp_backup.repository.blob_index import BlobIndex
 from mcp_backup.repository.objects import object_name
 from mcp_backup.repository.pool import DEFAULT_LEVEL, SealingPool
@@ -27,6 +35,7 @@ from mcp_backup.repository.repository import Repository
 from mcp_backup.tasks import task_group
 
 _INDEX_BLOBS = 16_000  # under restic's 50,000, since making an index file takes 700 bytes a blob
+_BUFFER = TARGET_SIZE + 2 * SLOT_SIZE  # seldom outgrown; what is not used costs nothing
 _UPLOADS = 1  # a pack being stored beside the one being filled: bounds memory to two packs
 
 
@@ -45,14 +54,28 @@ class Totals:
 
 @dataclass(slots=True)
 class _OpenPack:
-    """A pack being filled: sealed blobs end to end, and what they are."""
+    """A pack being filled: the `size` bytes in use are sealed blobs end to end, and what they are.
+
+    The buffer is a mapping of its own, since the allocator keeps what is freed in such sizes.
+    """
 
     kind: BlobKind
-    data: bytearray = field(default_factory=bytearray)
+    buffer: mmap
+    size: int = 0
     entries: list[PackEntry] = field(default_factory=list)
 
-    def add(self, blob: BlobId, length: int, plain_length: int, offset: int) -> None:
-        self.entries.append(PackEntry(self.kind, blob, offset, length, plain_length))
+    @property
+    def data(self) -> memoryview:
+        return memoryview(self.buffer)[: self.size]
+
+    def append(self, data: bytes | memoryview) -> None:
+        end = self.size + len(data)
+        if end > len(self.buffer):
+            larger = mmap(-1, 2 * end, MAP_PRIVATE)
+            larger[: self.size] = self.data
+            self.buffer = larger
+        self.buffer[self.size : end] = data
+        self.size = end
 
 
 class Writer:
@@ -71,11 +94,15 @@ class Writer:
         self._repository, self._index, self._pool = repository, index, pool
         self._uploads = uploads
         self._room = anyio.Semaphore(_UPLOADS)
+        self._turn = anyio.Lock(fast_acquire=True)  # to append; kept while a full pack waits
         self._sealer, self._header_sealer = Sealer(repository.key), Sealer(repository.key)
         self._compressor = Compressor(DEFAULT_LEVEL)
-        self._open = {kind: _OpenPack(kind) for kind in BlobKind}
+        self._spare: list[mmap] = []  # the buffer of a pack that has been stored
+        self._open = {kind: self._new_pack(kind) for kind in BlobKind}
         self._closed: deque[_OpenPack] = deque()  # full, and not being stored yet
-        self._claimed: set[tuple[BlobKind, bytes]] = set()  # saved, but not in the index yet
+        self._claimed: dict[BlobKind, set[bytes]] = {  # saved, but not in the index yet
+            kind: set() for kind in BlobKind
+        }
         self._listings: list[PackListing] = []
 
     async def save(self, kind: BlobKind, plaintext: bytes) -> BlobId:
@@ -113,7 +140,7 @@ class Writer:
             try:
                 sizes = await self._pool.seal(slot, chunks)
             except BaseException:  # a source that fails is left behind, and others may hold these
-                self._claimed.difference_update((BlobKind.DATA, blob) for blob in new)
+                self._claimed[BlobKind.DATA].difference_update(new)
                 raise
             self.totals.plain += sum(chunks[1::2])
             blobs = list(zip(new, sizes[::2], sizes[1::2], strict=True))
@@ -143,9 +170,10 @@ class Writer:
 
     def _claim(self, kind: BlobKind, blob: BlobId) -> bool:
         """Tell whether the caller is the first to save this blob, and so has to."""
-        if (kind, blob) in self._claimed or self._index.position(kind, blob) is not None:
+        claimed = self._claimed[kind]
+        if blob in claimed or self._index.position(kind, blob) is not None:
             return False
-        self._claimed.add((kind, blob))
+        claimed.add(blob)
         return True
 
     async def _append(
@@ -154,24 +182,36 @@ class Writer:
         sealed: bytes | memoryview,
         blobs: Sequence[tuple[BlobId, int, int]],
     ) -> None:
-        pack = self._open[kind]
-        offset = len(pack.data)
-        pack.data += sealed
-        for blob, length, plain_length in blobs:
-            pack.add(blob, length, plain_length, offset)
-            offset += length
-        self.totals.blobs += len(blobs)
-        self.totals.sealed += len(sealed)
-        if offset >= TARGET_SIZE:
-            await self._close_pack(kind)
+        """Add sealed blobs to the open pack; wait while a full one waits to be stored."""
+        try:
+            await self._turn.acquire()
+        except BaseException:
+            self._claimed[kind].difference_update(blob for blob, _, _ in blobs)
+            raise
+        try:
+            pack = self._open[kind]
+            offset = pack.size
+            pack.append(sealed)
+            for blob, length, plain_length in blobs:
+                pack.entries.append(PackEntry(kind, blob, offset, length, plain_length))
+                offset += length
+            self.totals.blobs += len(blobs)
+            self.totals.sealed += len(sealed)
+            if offset >= TARGET_SIZE:
+                await self._close_pack(kind)
+        finally:
+            self._turn.release()
 
     async def _close_pack(self, kind: BlobKind) -> None:
         pack = self._open[kind]
         if not pack.entries:
             return
-        self._open[kind] = _OpenPack(kind)
+        self._open[kind] = self._new_pack(kind)
         self._closed.append(pack)
         await self._upload()
+
+    def _new_pack(self, kind: BlobKind) -> _OpenPack:
+        return _OpenPack(kind, self._spare.pop() if self._spare else mmap(-1, _BUFFER, MAP_PRIVATE))
 
     async def _upload(self) -> None:
         """Begin to store every closed pack; a cancel leaves those that wait to the next call."""
@@ -185,7 +225,8 @@ class Writer:
     async def _store(self, pack: _OpenPack) -> None:
         name = await to_thread.run_sync(_finish, pack, self._header_sealer)
         await self._repository.store.put(f"data/{name.hex()[:2]}/{name.hex()}", pack.data)
-        self.totals.stored += len(pack.data)
+        self.totals.stored += pack.size
+        self._spare = [pack.buffer]
         self._listings.append(PackListing(name, tuple(pack.entries)))
         if sum(len(listing.entries) for listing in self._listings) >= _INDEX_BLOBS:
             await self._write_index()
@@ -202,15 +243,14 @@ class Writer:
         self.totals.stored += len(sealed)
         self._repository.index_written(identity, listings)
         for listing in listings:
-            self._claimed.difference_update((entry.kind, entry.id) for entry in listing.entries)
+            for entry in listing.entries:
+                self._claimed[entry.kind].discard(entry.id)
 
 
 def _finish(pack: _OpenPack, sealer: Sealer) -> PackId:
     """Append the header to the pack and return its name."""
-    header = sealer.seal(encode_header(pack.entries))
-    pack.data += header
-    pack.data += len(header).to_bytes(4, "little")
-    assert len(pack.data) == pack_size(pack.entries)
+    pack.append(encode_trailer(sealer.seal(encode_header(pack.entries))))
+    assert pack.size == pack_size(pack.entries)
     return PackId(digest(pack.data))
 
 

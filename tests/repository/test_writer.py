@@ -16,6 +16,7 @@ from mcp_backup.repository.check import check
 from mcp_backup.repository.objects import pack_name
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import writing
+from mcp_backup.store.memory import MemoryStore
 from mcp_backup.verbs import Level
 from tests.doubles import FOREVER, Fault, FaultyStore, full
 from tests.repository.pooling import PROCESSES, THREAD, Bench, bench, noise, words
@@ -93,6 +94,37 @@ async def test_packs_are_of_the_target_size_and_at_most_a_slot_more() -> None:
         sizes = sorted((await it.repository.store.objects("data/")).values())
     assert sum(sizes) > slots * SLOT_SIZE
     assert all(TARGET_SIZE <= size < TARGET_SIZE + SLOT_SIZE + (64 << 10) for size in sizes[1:])
+
+
+class HeldStore(MemoryStore):
+    """A store on which nothing is stored before it is released."""
+
+    released: anyio.Event
+
+    async def put(self, name: str, data: bytes | bytearray | memoryview) -> None:
+        await self.released.wait()
+        await super().put(name, data)
+
+
+async def test_two_packs_at_most_are_in_memory_however_slow_the_store_is() -> None:
+    slots = 30
+    async with bench() as it:
+        fast, store = it.repository.store, HeldStore()
+        assert isinstance(fast, MemoryStore)
+        store.contents, store.released = fast.contents, anyio.Event()
+        slow = Bench(
+            Repository(store, it.repository.config, it.repository.key, it.repository.now, "", ""),
+            it.pool,
+        )
+        async with slow.writer() as writer, anyio.create_task_group() as tasks:
+            for n in range(slots):
+                blob = noise(SLOT_SIZE, n)
+                entry = (BlobId(digest(blob)), len(blob), 0)
+                tasks.start_soon(writer.save_sealed, BlobKind.DATA, blob, [entry])
+            await anyio.wait_all_tasks_blocked()
+            assert 2 * TARGET_SIZE <= writer.totals.sealed <= 2 * (TARGET_SIZE + SLOT_SIZE)
+            store.released.set()
+        assert len(await stored(slow.repository)) == slots
 
 
 async def test_totals_are_what_is_on_the_disk() -> None:
