@@ -171,10 +171,7 @@ class EntryReply(Reply):
 
 
 class BackupsReply(Reply):
-    """One page of backups, newest first. `next_cursor` is "" on the last page.
-
-    `damaged` names snapshot files that cannot be read; run `mcp-backup check`.
-    """
+    """One page, newest first; `next_cursor` is "" on the last. `damaged`: unreadable snapshots."""
 
     backups: list[EntryReply]
     next_cursor: str

@@ -40,6 +40,7 @@ async def test_annotations_say_what_each_tool_may_do(machine: Machine) -> None:
         "create_backup": (False, False),
         "list_backups": (True, False),
         "verify_backup": (True, False),
+        "backup_status": (True, False),
         "restore_backup": (False, True),
         "undo_restore": (False, True),
     }
