@@ -53,8 +53,8 @@ async def forget(
 
     Raises:
         RepositoryLocked: somebody else is at work in the repository, and was for a minute.
-        IntegrityError: something that the remaining backups need is missing or damaged; nothing
-            was dropped, unless it was found while copying.
+        IntegrityError, ObjectMissing: something that the remaining backups need is damaged or
+            missing; nothing was dropped, unless it was found while copying.
     """
     began, repository = monotonic(), engine.repository
     async with locked(repository, exclusive=not dry_run, wait=_LOCK_PATIENCE_SECONDS):
@@ -92,8 +92,8 @@ async def prune(
 
     Raises:
         RepositoryLocked: as `forget`.
-        IntegrityError: something that a snapshot needs is missing or damaged; nothing that one
-            needs was deleted.
+        IntegrityError, ObjectMissing: something that a snapshot needs is damaged or missing;
+            nothing that one needs was deleted.
     """
     repository = engine.repository
     async with locked(repository, exclusive=not dry_run, wait=_LOCK_PATIENCE_SECONDS):

@@ -109,8 +109,8 @@ async def survey(
     The caller holds a lock; an exclusive one if the plan is to be carried out.
 
     Raises:
-        IntegrityError: something that a snapshot needs is missing or damaged, or a snapshot or
-            index file is unreadable.
+        IntegrityError, ObjectMissing: something that a snapshot needs is damaged or missing, or
+            a snapshot or index file is unreadable.
     """
     snapshots = await repository.snapshots()
     roots = {id_: each.tree for id_, each in snapshots.items() if id_ not in without}

@@ -60,8 +60,9 @@ async def reachable(
     Each tree is read once, however many snapshots share it. Changes nothing.
 
     Raises:
-        IntegrityError: a blob is in no index, or a tree is damaged; the message names both it and
-            a snapshot that needs it.
+        IntegrityError: a blob is in no index; the message names it and a snapshot that needs it.
+            Or a tree is damaged.
+        ObjectMissing: a pack with a tree is not there.
     """
     marks, done = Marks(len(index)), 0
     pending = list(roots.items())
