@@ -27,6 +27,7 @@ from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.recording import recorded, take_up
 from mcp_backup.repository.check import check
 from mcp_backup.repository.locks import locked
+from mcp_backup.repository.pack_examining import in_pool
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import writing
@@ -200,8 +201,12 @@ class Engine:
         self, level: Level = Level.STRUCTURE, listener: Listener = nobody
     ) -> CheckReport:
         """Check the whole repository: what restic's own check checks, and as strictly."""
-        async with locked(self.repository, wait=_LOCK_PATIENCE_SECONDS):
-            return await check(self.repository, level, listener)
+        async with (
+            locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
+            sealing_pool(self.repository.key) as pool,
+        ):
+            packs = in_pool(self.repository, pool)
+            return await check(self.repository, level, listener, examine=packs)
 
     async def plan_restore(self, request: RestoreRequest) -> RestorePlan:
         """Work out what a restore would do, and keep that as a plan. Touches nothing live."""

@@ -22,7 +22,8 @@ delete old index files, delete old packs; and snapshots go before what only they
 
 `repository` opens one; `keys` finds the master key; `objects` has the names; `blob_index` knows
 where blobs lie; `locks` keeps others out; `writer`, `pool` and `sealing` add blobs in bulk, and
-`reader` brings them back; `check` reads everything and lists what is wrong. `reachable` finds what
+`reader` brings them back; `check` reads everything and lists what is wrong, with
+`pack_examining` for whole packs. `reachable` finds what
 snapshots refer to, `prune` plans what becomes of the rest, `repack` carries that out.
 
 Source: restic design, "Repository Format" and "Locks".

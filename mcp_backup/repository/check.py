@@ -14,7 +14,7 @@ Run it under a lock; a shared one will do. Snapshots are listed before the index
 index before packs are listed, so backups that go on meanwhile are not mistaken for damage.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import anyio
@@ -23,22 +23,20 @@ from anyio import from_thread, to_thread
 from mcp_backup.errors import BackupError, IntegrityError, ObjectMissing, UnsupportedFormat
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.config import decode_config
-from mcp_backup.format.crypto import MasterKey, Sealer
-from mcp_backup.format.ids import BlobId, IndexId, PackId, SnapshotId, digest, short
-from mcp_backup.format.pack import PackEntry, decode_header, pack_size, sealed_header_length
+from mcp_backup.format.crypto import Sealer
+from mcp_backup.format.ids import BlobId, IndexId, PackId, SnapshotId, short
+from mcp_backup.format.pack import pack_size
 from mcp_backup.format.snapshot import decode_snapshot
 from mcp_backup.format.tree import Node, decode_tree, is_safe_name
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository.blob_index import BlobIndex
 from mcp_backup.repository.keys import load_key_file
 from mcp_backup.repository.objects import about, identity_in, pack_name
-from mcp_backup.repository.repository import Repository, aside, for_each, unseal_blob
+from mcp_backup.repository.pack_examining import PackExaminer, in_threads
+from mcp_backup.repository.repository import Repository, aside, for_each
 from mcp_backup.verbs import CheckFinding, CheckReport, Level
 
-PackExaminer = Callable[[PackId, Sequence[PackEntry]], Awaitable[Sequence[CheckFinding]]]
-
-_PACKS_AT_ONCE = 2  # unsealing holds the interpreter lock; the other one is being fetched
-_NAMED_BLOBS = 20  # damaged blobs of one pack that are named; a wiped pack has thousands
+_PACKS_AT_ONCE = 2  # one being examined, one being fetched
 _TYPES = frozenset(("file", "dir", "symlink", "dev", "chardev", "fifo", "socket"))
 _WRONG = (IntegrityError, UnsupportedFormat, ObjectMissing)
 
@@ -276,54 +274,3 @@ def _join(path: str, node: Node) -> str:
 def _whose(place: _Place, node: Node | None = None) -> str:
     path = place.path if node is None else _join(place.path, node)
     return f"{path!r} in snapshot {short(place.snapshot)}"
-
-
-def in_threads(repository: Repository) -> PackExaminer:
-    """Return an examiner that reads a pack whole and judges it in a thread."""
-
-    async def examine(pack: PackId, entries: Sequence[PackEntry]) -> Sequence[CheckFinding]:
-        data = await repository.store.get(pack_name(pack))
-        return await to_thread.run_sync(examine_pack, repository.key, pack, entries, data)
-
-    return examine
-
-
-def examine_pack(
-    key: MasterKey, pack: PackId, entries: Sequence[PackEntry], data: bytes
-) -> list[CheckFinding]:
-    """Judge the bytes of one pack against its name and its entries in the index."""
-    name, sealer = pack_name(pack), Sealer(key)
-    findings = []
-    if digest(data) != pack:
-        fact = f"{name}: {len(data)} bytes do not hash to its name"
-        findings.append(CheckFinding("damaged-pack", name, fact))
-    try:
-        header = _header(sealer, data)
-    except IntegrityError as error:
-        findings.append(CheckFinding("damaged-pack", name, f"{name}: {error}"))
-    else:
-        if header != list(entries):
-            fact = f"{name}: its header and the index disagree about its {len(header)} blobs"
-            findings.append(CheckFinding("damaged-index", name, fact))
-    damaged = list(_damaged(sealer, entries, memoryview(data)))
-    for subject, fact in damaged[:_NAMED_BLOBS]:
-        findings.append(CheckFinding("damaged-blob", subject, f"{name}: {subject}: {fact}"))
-    if (more := len(damaged) - _NAMED_BLOBS) > 0:
-        findings.append(CheckFinding("damaged-blob", name, f"{name}: and {more} more blobs"))
-    return findings
-
-
-def _header(sealer: Sealer, data: bytes) -> list[PackEntry]:
-    length = sealed_header_length(data[-4:], len(data))
-    return decode_header(sealer.unseal(data[-4 - length : -4]))
-
-
-def _damaged(
-    sealer: Sealer, entries: Sequence[PackEntry], data: memoryview
-) -> Iterable[tuple[str, str]]:
-    for entry in entries:
-        sealed = data[entry.offset : entry.offset + entry.length]
-        try:
-            unseal_blob(sealer, entry.id, sealed, entry.plain_length)
-        except IntegrityError as error:
-            yield f"{entry.kind.word} blob {entry.id.hex()}", str(error)

@@ -68,7 +68,7 @@ class SlotSealer:
             start, length = numbers[2 * n], numbers[2 * n + 1]
             plain = content[start : start + length]
             packed = self._compressor.compress(plain)
-            data, plain_length = (bytes(plain), 0) if packed is None else (packed, length)
+            data, plain_length = (plain, 0) if packed is None else (packed, length)
             at = 16 * n
             sealed = self._sealer.seal_into(
                 data, out[cursor:], ivs[at : at + 16], masks[at : at + 16]

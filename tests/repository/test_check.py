@@ -13,8 +13,9 @@ from mcp_backup.format.index import PackListing, decode_index
 from mcp_backup.format.pack import PackEntry
 from mcp_backup.format.tree import Node, dir_node, encode_tree
 from mcp_backup.progress import Progress
-from mcp_backup.repository.check import check, examine_pack
+from mcp_backup.repository.check import check
 from mcp_backup.repository.objects import pack_name
+from mcp_backup.repository.pack_examining import examine_pack
 from mcp_backup.repository.repository import Repository, open_repository
 from mcp_backup.store.memory import MemoryStore
 from mcp_backup.verbs import CheckReport, Level
