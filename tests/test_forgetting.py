@@ -1,5 +1,6 @@
 """Forgetting on a small live system: what goes, what stays and why, and what stops it."""
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -41,6 +42,7 @@ class Days:
 async def days(root: Path, retention: RetentionSettings = ONE_DAY) -> AsyncIterator[Days]:
     made = await make_system(root)
     system = System(root, made.settings.model_copy(update={"retention": retention}))
+    aged(system.project)
     clock = FrozenClock()
     async with system.engine(clock) as engine:
         yield Days(system, engine, clock)
@@ -156,6 +158,12 @@ async def test_a_repository_that_lacks_something_needed_loses_no_backup(tmp_path
         with pytest.raises((ObjectMissing, IntegrityError), match="missing"):
             await forget(on.engine)
         assert on.files() == before
+
+
+def aged(root: Path) -> None:
+    """Make files look as if they had been written a while ago, so that nobody waits for them."""
+    for path in (root, *root.rglob("*")):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
 
 
 def flip(path: Path, at: int) -> None:
