@@ -11,7 +11,7 @@ class Progress:
     `total` is 0 while it is not known. `done` never falls within one `stage`.
     """
 
-    stage: str  # "capture", "verify", "stage", "examine", "swap", "check"
+    stage: str  # "capture", "verify", "stage", "examine", "swap", "check", "mark", "repack", …
     subject: str  # the source or object being worked on
     done: int
     total: int

@@ -16,11 +16,11 @@ lose. Planning is pure and holds some bits for each blob and one small object fo
 Source: restic design, "Pruning"; restic internal/repository/prune.go.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import BlobKind
@@ -117,18 +117,27 @@ async def survey(
     index = await repository.load_index(refresh=True)
     used = await reachable(repository, index, roots, listener)
     sizes = await repository.store.objects("data/")
-    return await to_thread.run_sync(plan_prune, index, used, sizes, len(roots))
+    return await to_thread.run_sync(
+        lambda: plan_prune(index, used, sizes, len(roots), pause=from_thread.check_cancelled)
+    )
 
 
 def plan_prune(
-    index: BlobIndex, used: Marks, sizes: Mapping[str, int], snapshots: int = 0
+    index: BlobIndex,
+    used: Marks,
+    sizes: Mapping[str, int],
+    snapshots: int = 0,
+    *,
+    pause: Callable[[], None] = lambda: None,
 ) -> PrunePlan:
     """Decide what becomes of each pack. `sizes` are the packs in the store, `used` is marked whole.
+
+    `pause` is called between packs: a million blobs take some seconds.
 
     Raises:
         IntegrityError: a needed pack is missing, or of another size than the index says.
     """
-    tallies = _tallied(index, used)
+    tallies = _tallied(index, used, pause)
     plans = [_unindexed(name, size) for name, size in sizes.items() if not _listed(index, name)]
     for tally in tallies:
         there = sizes.get(pack_name(tally.pack))
@@ -181,11 +190,12 @@ def _unindexed(name: str, size: int) -> PackPlan:
     return PackPlan(PackId(identity_in(name)), Fate.DELETE, reason, size, 0, indexed=False)
 
 
-def _tallied(index: BlobIndex, used: Marks) -> list[_Tally]:
+def _tallied(index: BlobIndex, used: Marks, pause: Callable[[], None]) -> list[_Tally]:
     """Count what is in each pack, each needed blob in one pack only."""
     met, several = Marks(len(index)), Marks(len(index))
     tallies = []
     for pack in index.packs():
+        pause()
         tally = _Tally(pack, header_size(index.entries(pack)))
         for entry, number in numbered(index, pack):
             if not met.mark(number):

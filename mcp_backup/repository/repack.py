@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from mcp_backup.arena import SLACK, SLOT_SIZE
 from mcp_backup.errors import IntegrityError
@@ -132,11 +132,13 @@ class _Prune:
 
     def _place(self) -> Marks:
         for pack in self._kept:
+            from_thread.check_cancelled()
             for _, number in numbered(self._index, pack):
                 if number in self._plan.used:
                     self._placed.mark(number)
         doubtful = Marks(len(self._index))
         for pack in self._going:
+            from_thread.check_cancelled()
             for _, number in numbered(self._index, pack):
                 if number in self._placed:
                     doubtful.mark(number)
