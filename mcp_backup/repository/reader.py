@@ -8,6 +8,7 @@ byte of it has been proven by its blob's id on the way.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 
@@ -27,9 +28,11 @@ _GAP = 64 << 10  # reading over a gap this small is cheaper than a second reques
 _ENVELOPE = 32
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Place:
-    """Where a blob lies, and where in the file its plaintext goes. Sorts in reading order."""
+class _Place(NamedTuple):
+    """Where a blob lies, and where in the file its plaintext goes. Sorts in reading order.
+
+    A tuple, since a large file has a million, and to compare tuples calls nothing of ours.
+    """
 
     pack: PackId
     offset: int
@@ -41,12 +44,13 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """One request to the store, and the blobs in it."""
+    """One request to the store, and the blobs in it, of `plain` bytes together."""
 
     pack: PackId
     offset: int
     length: int
-    places: tuple[_Place, ...]
+    plain: int
+    places: Sequence[_Place]
 
 
 def file_size(index: BlobIndex, content: Sequence[BlobId]) -> int:
@@ -74,7 +78,7 @@ async def stage_file(
         StoreFull: no room at `path`.
     """
     index = await repository.load_index()
-    places = list(_places(index, content))
+    places = sorted(_places(index, content))
     async with pool.file(path) as file:
         return await _fetch_all(repository, pool, places, (file, path.name, listener))
 
@@ -92,7 +96,7 @@ async def prove_blobs(
         IntegrityError: a blob is missing, damaged, or not what its id says.
     """
     index = await repository.load_index()
-    places = list(_places(index, dict.fromkeys(content)))
+    places = sorted(_places(index, dict.fromkeys(content)))
     return await _fetch_all(repository, pool, places, (NO_FILE, subject, listener))
 
 
@@ -102,9 +106,12 @@ async def _fetch_all(
     places: Sequence[_Place],
     goal: tuple[int, str, Listener],
 ) -> int:
-    """Fetch and unseal every place, into the goal's file if it has one; return the plain bytes."""
+    """Fetch and unseal `places`, in reading order, into the goal's file if it has one.
+
+    Returns the plain bytes.
+    """
     file, subject, listener = goal
-    total, done = sum(_plain(place) for place in places), 0
+    total, done = sum(map(_plain, places)), 0
     room = anyio.Semaphore(pool.arena.slots)
 
     async def fetch(read: _Read) -> None:
@@ -113,11 +120,11 @@ async def _fetch_all(
             await _unseal(repository, pool, file, read)
         finally:
             room.release()
-        done += sum(_plain(place) for place in read.places)
+        done += read.plain
         await listener(Progress("read", subject, done, total))
 
     async with task_group() as tasks:
-        for read in _reads(sorted(places)):
+        for read in _reads(places):
             await room.acquire()
             tasks.start_soon(fetch, read)
     return total
@@ -136,7 +143,7 @@ def _places(index: BlobIndex, content: Iterable[BlobId]) -> Iterator[_Place]:
                 f"blob {short(blob)} is in no index",
                 hint="Run `mcp-backup check` to see what is affected, and use an older backup.",
             )
-        yield _Place(found.pack, found.offset, found.length, found.plain_length, position, blob)
+        yield _Place(*found, position, blob)
         position += found.plain_length or found.length - _ENVELOPE
 
 
@@ -157,7 +164,8 @@ def _reads(places: Sequence[_Place]) -> Iterator[_Read]:
 
 def _read(batch: list[_Place]) -> _Read:
     offset = batch[0].offset
-    return _Read(batch[0].pack, offset, batch[-1].offset + batch[-1].length - offset, tuple(batch))
+    length = batch[-1].offset + batch[-1].length - offset
+    return _Read(batch[0].pack, offset, length, sum(map(_plain, batch)), batch)
 
 
 async def _unseal(repository: Repository, pool: SealingPool, file: int, read: _Read) -> None:

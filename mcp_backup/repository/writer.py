@@ -34,7 +34,7 @@ from mcp_backup.repository.pool import DEFAULT_LEVEL, SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.tasks import task_group
 
-_INDEX_BLOBS = 16_000  # under restic's 50,000, since making an index file takes 700 bytes a blob
+_INDEX_BLOBS = 8_000  # under restic's 50,000: to make or read an index file takes 700 bytes a blob
 _BUFFER = TARGET_SIZE + 2 * SLOT_SIZE  # seldom outgrown; what is not used costs nothing
 _UPLOADS = 1  # a pack being stored beside the one being filled: bounds memory to two packs
 
