@@ -61,6 +61,7 @@ async def forget(
         judged = await _judged(engine)
         going = [one for one in judged if not one.reasons and (only is None or one.id in only)]
         prune_report = None
+        assert not going or len(going) < len(judged), "retention would drop every backup"
         if going:
             identities = frozenset(one.backup.id for one in going)
             plan = await survey(repository, listener, without=identities)
