@@ -168,6 +168,11 @@ class Alerts:
         """Return what has not been delivered, oldest first."""
         return await to_thread.run_sync(self._outbox.pending)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something was queued by this object and not yet tried by `keep_delivering`."""
+        return self._queued.is_set()
+
     async def deliver(self) -> None:
         """Try everything that is due, all receivers at once; what fails is tried again later.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -49,7 +50,13 @@ class Session:
         settings = self.settings()
 
         async def at_work() -> T:
-            async with opening_of(settings)() as engine:
+            opening = opening_of(settings)
+            if settings.alerts:  # else their modules need not load
+                alone = not self.terminal.has_person
+                opening = import_module("mcp_backup.server.alerting").alerted(
+                    opening, settings, alone=alone
+                )
+            async with opening() as engine:
                 with progress_bars(self.terminal) as listener:
                     return await work(engine, listener)
 

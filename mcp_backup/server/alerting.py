@@ -1,5 +1,6 @@
 """Telling of what goes wrong, for as long as a server runs."""
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,17 +13,20 @@ from anyio import to_thread
 from mcp_backup.alerts.alerts import Alerts
 from mcp_backup.errors import BackupError
 from mcp_backup.place import utc_now
-from mcp_backup.server.keeper import EngineKeeper
+from mcp_backup.server.keeper import EngineKeeper, Opening
 from mcp_backup.settings import Settings
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 _HANDSHAKE_SECONDS = 2.0  # a client's first questions come first
 _LOOK_SECONDS = 15.0  # how late news may be
 _JUDGE_EVERY = 20  # looks between two at what is overdue: five minutes
 _RETRY_SECONDS = 60.0
 _TOLERATED = 2  # failures to open: once may be a disk that is being plugged in
+_PATIENCE_SECONDS = 10.0  # how much later a command may end; the next one tries again
 _NEWEST = 100  # runs looked at
 
 
@@ -43,6 +47,42 @@ async def alerting(keeper: EngineKeeper, settings: Settings) -> AsyncIterator[No
             yield
         finally:
             tasks.cancel_scope.cancel()
+
+
+def alerted(opening: Opening, settings: Settings, *, alone: bool) -> Opening:
+    """Return what opens the engine for one command, and tells afterwards what came to light.
+
+    `alone`: nobody is at the terminal to read that the repository cannot be opened.
+    """
+    alerts = Alerts(settings, utc_now, os.environ)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator["Engine"]:
+        engine: Engine | None = None
+        try:
+            async with opening() as engine:
+                try:
+                    yield engine
+                finally:
+                    with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
+                        await _tell(engine, alerts)
+        except BackupError as error:
+            if engine is None and alone:
+                await alerts.unopened(error)
+                with anyio.move_on_after(_PATIENCE_SECONDS):
+                    await alerts.deliver()
+            raise
+
+    return opened
+
+
+async def _tell(engine: "Engine", alerts: Alerts) -> None:
+    try:
+        await look(engine, alerts, judge=False)
+    except BackupError as error:
+        logger.warning("not looked at for alerts: %s", error)
+    if alerts.has_news:
+        await alerts.deliver()
 
 
 async def _keep_looking(keeper: EngineKeeper, alerts: Alerts) -> None:

@@ -8,12 +8,14 @@ from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
 
 from mcp_backup import __version__
+from mcp_backup.server.alerting import alerting
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.server.scheduling import scheduling
 from mcp_backup.server.tools import backup_tools
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
+    from mcp_backup.settings import Settings
 
 NAME = "mcp-backup"
 _HOUR_MS = 3_600_000  # the list of tools changes with the program only
@@ -29,16 +31,23 @@ plan yourself. undo_restore takes a restore back, and needs a person too.
 An error reads "[code] fact. next step."; follow the next step."""
 
 
-def build_server(keeper: EngineKeeper, *, scheduled: bool = False) -> MCPServer[None]:
+def build_server(
+    keeper: EngineKeeper, *, scheduled: bool = False, alerted: "Settings | None" = None
+) -> MCPServer[None]:
     """Return the MCP server on the keeper's engine, which is opened when the server starts.
 
-    With `scheduled`, the server also runs the schedule, or waits to, as long as it lives.
+    With `scheduled`, the server also runs the schedule, or waits to, as long as it lives; with
+    `alerted`, it tells those settings' receivers what goes wrong.
     Configure logging first: the SDK does it otherwise, for the whole process.
     """
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
-        async with keeper.running(), scheduling(keeper) if scheduled else nullcontext():
+        async with (
+            keeper.running(),
+            alerting(keeper, alerted) if alerted else nullcontext(),
+            scheduling(keeper) if scheduled else nullcontext(),
+        ):
             yield
 
     return MCPServer(

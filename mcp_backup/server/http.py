@@ -39,11 +39,8 @@ def serve_http(settings: Settings, host: str, port: int) -> None:
     with _listening(host, port) as listener:
         where = f"{host}:{listener.getsockname()[1]}"
         logger.info("serving at http://%s/mcp", where)
-        anyio.run(
-            _serve,
-            http_app(build_server(keeper, scheduled=settings.schedule.enabled), keeper),
-            listener,
-        )
+        server = build_server(keeper, scheduled=settings.schedule.enabled, alerted=settings)
+        anyio.run(_serve, http_app(server, keeper), listener)
 
 
 def http_app(server: MCPServer[None], keeper: EngineKeeper) -> Starlette:

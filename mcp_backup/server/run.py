@@ -30,7 +30,8 @@ def serve_stdio(settings: Settings) -> None:
     log_to_stderr()
     keeper = EngineKeeper(opening_of(settings))
     try:
-        anyio.run(_serve, build_server(keeper, scheduled=settings.schedule.enabled), keeper)
+        server = build_server(keeper, scheduled=settings.schedule.enabled, alerted=settings)
+        anyio.run(_serve, server, keeper)
     except* BrokenPipeError:
         logger.info("the client has gone")
 
