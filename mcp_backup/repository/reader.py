@@ -181,6 +181,7 @@ async def _unseal(repository: Repository, pool: SealingPool, file: int, read: _R
             await pool.unseal_bytes(data, pieces, file)
         else:
             pool.arena.sealed(slot)[: len(data)] = data
+            del data  # the same bytes twice, for every read under way
             await pool.unseal(slot, pieces, file)
     except IntegrityError as error:
         raise IntegrityError(
