@@ -20,7 +20,10 @@ _SETTLED = 2.1  # seconds after which a file's time tells for sure whether it wa
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """Rounds of first backup, unchanged, changed, restore, check; the last goes on for days."""
+    """Rounds of first backup, unchanged, changed, restore, check; the last goes on for days.
+
+    One more round comes first, in which memory is watched and no time is taken.
+    """
 
     database: Path  # never written to
     work: Path
@@ -32,23 +35,24 @@ class Life:
 
     def run(self) -> None:
         """Measure everything asked for."""
-        for number in range(1, self.rounds + 1):
-            self.say(f"round {number} of {self.rounds}")
+        for number in range(self.rounds + 1):
+            self.say(f"round {number} of {self.rounds}" if number else "watching memory")
             directory = self.work / "round"
             shutil.rmtree(directory, ignore_errors=True)
             live = directory / "live"
             live.mkdir(parents=True)
             shutil.copyfile(self.database, live / "memory.db")
             with _held_open(live / "memory.db"):
-                self._round(directory, live, last=number == self.rounds)
+                self._round(directory, live, number)
             shutil.rmtree(directory)
 
-    def _round(self, directory: Path, live: Path, *, last: bool) -> None:
+    def _round(self, directory: Path, live: Path, number: int) -> None:
         ours = Ours(directory / "ours", live)
         restic, borg = Restic(directory / "restic", live), Borg(directory / "borg", live)
         programs: Sequence[Program] = (ours, restic, borg)
         for program in programs:
             program.create_repository()
+            program.watch = not number
         time.sleep(_SETTLED)
         self._first(programs)
         if "unchanged" in self.steps:
@@ -61,7 +65,7 @@ class Life:
         if "check" in self.steps:
             for program in programs:
                 self._add("check", program.name, program.check())
-        if "days" in self.steps and last:
+        if "days" in self.steps and number == self.rounds:
             self._days(programs, live)
 
     def _first(self, programs: Sequence[Program]) -> None:
@@ -77,8 +81,10 @@ class Life:
             self.results.add("changed size", program.name, program.repository_size() - before)
 
     def _restores(self, ours: Ours, programs: Sequence[Program]) -> None:
+        staged = {}
         for program in programs:
-            self._add("stage", program.name, program.stage())
+            staged[program.name] = program.stage()
+            self._add("stage", program.name, staged[program.name])
             shutil.rmtree(ours.home.parent / program.name / "out", ignore_errors=True)
         self._add("scratch", OURS, ours.restore_scratch())
         shutil.rmtree(ours.home / "state")
@@ -86,9 +92,7 @@ class Life:
         shutil.rmtree(ours.home / "state")
         for row in ("scratch", "live"):  # what a peer does is the same in all three
             for peer in programs[1:]:
-                for part in (row, f"{row} cpu", f"{row} memory"):
-                    value = self.results.values[part.replace(row, "stage"), peer.name][-1]
-                    self.results.add(part, peer.name, value)
+                self.results.add_run(row, peer.name, staged[peer.name])
 
     def _days(self, programs: Sequence[Program], live: Path) -> None:
         first = 2 if "changed" in self.steps else 1
@@ -103,7 +107,9 @@ class Life:
     def _add(self, row: str, program: str, run: Run) -> None:
         self.results.add_run(row, program, run)
         told = f"{run.seconds:.2f} s, {run.cpu_seconds:.2f} s of processors"
-        self.say(f"{row:10} {program:10} {told}, {run.peak_memory / 1e6:.0f} MB")
+        if run.peak_memory:
+            told = f"{run.peak_memory / 1e6:.0f} MB"
+        self.say(f"{row:10} {program:10} {told}")
 
 
 @contextmanager

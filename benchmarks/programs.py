@@ -21,6 +21,7 @@ class Program(Protocol):
     """A backup program at work in a directory of its own, on one directory of live files."""
 
     name: str
+    watch: bool  # the memory of what is run, instead of the time
 
     def create_repository(self) -> None: ...
     def first(self) -> Run: ...
@@ -35,6 +36,7 @@ class Ours:
     """mcp-backup, run from the terminal as a person would."""
 
     name = OURS
+    watch = False
 
     def __init__(self, home: Path, live: Path) -> None:
         """Work below `home`; `live` holds memory.db."""
@@ -54,7 +56,7 @@ class Ours:
 
     def run(self, *words: str) -> Run:
         """Run a command of ours and measure it."""
-        return measured(self.command(*words), self.environment, self.home)
+        return measured(self.command(*words), self.environment, self.home, watch=self.watch)
 
     def create_repository(self) -> None:
         """Make the repository, with a generated key file."""
@@ -85,7 +87,7 @@ class Ours:
         out = _fresh(self.home / "out") / "memory.db"
         command = [sys.executable, "-m", "benchmarks.staging", str(self.config), str(out)]
         environment = {**self.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
-        return measured(command, environment, self.home)
+        return measured(command, environment, self.home, watch=self.watch)
 
     def check(self) -> Run:
         """Read and prove everything in the repository."""
@@ -100,6 +102,7 @@ class Restic:
     """restic, with its defaults; compression "auto" is zstd."""
 
     name = RESTIC
+    watch = False
 
     def __init__(self, home: Path, live: Path, repository: Path | None = None) -> None:
         """Work below `home`, on a repository there or on one that exists."""
@@ -114,7 +117,8 @@ class Restic:
 
     def run(self, *words: str, directory: Path | None = None) -> Run:
         """Run restic and measure it."""
-        return measured([found(RESTIC), *words], self.environment, directory or self.home)
+        place = directory or self.home
+        return measured([found(RESTIC), *words], self.environment, place, watch=self.watch)
 
     def create_repository(self) -> None:
         """Make a version 2 repository."""
@@ -148,6 +152,7 @@ class Borg:
     """borg, encrypted (repokey), with zstd level 1, which is our default too."""
 
     name = BORG
+    watch = False
 
     def __init__(self, home: Path, live: Path) -> None:
         """Work below `home`."""
@@ -162,7 +167,8 @@ class Borg:
 
     def run(self, *words: str, directory: Path | None = None) -> Run:
         """Run borg and measure it."""
-        return measured([found(BORG), *words], self.environment, directory or self.home)
+        place = directory or self.home
+        return measured([found(BORG), *words], self.environment, place, watch=self.watch)
 
     def create_repository(self) -> None:
         """Make an encrypted repository."""

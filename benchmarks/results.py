@@ -64,10 +64,12 @@ class Results:
         self.values[row, program].append(value)
 
     def add_run(self, row: str, program: str, run: Run) -> None:
-        """Keep what a run took."""
-        self.add(row, program, run.seconds)
-        self.add(f"{row} cpu", program, run.cpu_seconds)
-        self.add(f"{row} memory", program, run.peak_memory)
+        """Keep what a run took: its memory if that was watched, else its time."""
+        if run.peak_memory:
+            self.add(f"{row} memory", program, run.peak_memory)
+        else:
+            self.add(row, program, run.seconds)
+            self.add(f"{row} cpu", program, run.cpu_seconds)
 
     def has(self, row: str) -> bool:
         """Tell whether a row was measured for anybody."""

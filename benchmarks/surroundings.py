@@ -42,9 +42,8 @@ class Surroundings:
         asyncio.run(_add_snapshots(ours))
         restic = Restic(ours.home.parent / "restic", ours.home, ours.home / "repository")
         restic.environment["RESTIC_PASSWORD"] = (ours.home / "key").read_text().strip()
-        ours.run("list")
-        restic.snapshots()  # fills its cache
-        for _ in range(max(self.rounds, 3)):
+        for number in range(max(self.rounds, 3) + 1):
+            ours.watch = restic.watch = not number  # which also fills restic's cache
             self.results.add_run("list", OURS, ours.run("list"))
             self.results.add_run("list", RESTIC, restic.snapshots())
         with server_session(ours.command("serve"), ours.environment, ours.home) as session:
