@@ -22,7 +22,14 @@ from tests.server.serving import PATIENCE, daemon, pipe
 NODE = Path(__file__).parent / "node"
 INSPECTOR = NODE / "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 CLIENTS = ["v1", "v2-legacy", "v2-modern"]
-TOOLS = ["create_backup", "list_backups", "verify_backup", "restore_backup", "undo_restore"]
+TOOLS = [
+    "create_backup",
+    "list_backups",
+    "backup_status",
+    "verify_backup",
+    "restore_backup",
+    "undo_restore",
+]
 YES = {"action": "accept", "content": {"confirm": True}}
 TOOL_FAILED = 5  # the Inspector's exit code
 
