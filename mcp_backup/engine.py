@@ -120,7 +120,11 @@ class Engine:
         started, began = self._place.now(), monotonic()
         async with (
             workspace(self.settings.scratch) as scratch,
-            locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
+            locked(
+                self.repository,
+                wait=_LOCK_PATIENCE_SECONDS,
+                meanwhile=self.repository.load_index,
+            ),
             sealing_pool(self.repository.key) as pool,
             writing(self.repository, pool) as writer,
         ):

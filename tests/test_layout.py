@@ -33,6 +33,7 @@ STATUS = {"status"}  # reads verdicts, and looks around; drops nothing
 TERMINAL = {
     "cli",
     "terminal",
+    "terminal_bars",
     "terminal_progress",
     "terminal_reports",
     "terminal_status",

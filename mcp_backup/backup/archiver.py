@@ -158,8 +158,8 @@ class Archiver:
         """Tell whether the index has every blob below a node."""
         index = await self._repository.load_index()
         if node.type != "dir":
-            return all(index.find(BlobKind.DATA, blob) for blob in node.content or ())
-        if node.subtree is None or index.find(BlobKind.TREE, node.subtree) is None:
+            return all((BlobKind.DATA, blob) in index for blob in node.content or ())
+        if node.subtree is None or (BlobKind.TREE, node.subtree) not in index:
             return False
         children = await self._repository.load_tree(node.subtree)
         return all([await self._complete(child) for child in children])

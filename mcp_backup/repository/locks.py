@@ -19,12 +19,14 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import anyio
+from anyio import lowlevel
 
 from mcp_backup.errors import IntegrityError, ObjectMissing, RepositoryLocked, StoreError
 from mcp_backup.format.ids import LockId
@@ -65,9 +67,17 @@ _ours: set[LockId] = set()  # locks this process holds, to tell them from a pred
 
 @asynccontextmanager
 async def locked(
-    repository: Repository, *, exclusive: bool = False, wait: float = 0, times: LockTimes = RESTIC
+    repository: Repository,
+    *,
+    exclusive: bool = False,
+    wait: float = 0,
+    times: LockTimes = RESTIC,
+    meanwhile: Callable[[], Coroutine[Any, Any, object]] = lowlevel.checkpoint,
 ) -> AsyncIterator[None]:
     """Hold a lock for the duration of the block; with `wait`, try that many seconds to get it.
+
+    A lock is waited for after it was written, in case somebody wrote another at the same time;
+    `meanwhile` is done in that time. It reads, and relies on nothing that the lock protects.
 
     When the lock can no longer be refreshed, the block is cancelled and `RepositoryLocked`
     raised: others may then change what the block relies on. A cancel or failure at any point
@@ -78,7 +88,7 @@ async def locked(
         RepositoryLocked: another process has a conflicting lock, or ours was lost.
         IntegrityError: a lock file is unreadable, and stayed so.
     """
-    holder = _Holder(repository, times, exclusive=exclusive)
+    holder = _Holder(repository, times, meanwhile, exclusive=exclusive)
     with _hangups_ignored():
         try:
             await holder.take(wait)
@@ -108,8 +118,16 @@ def _marked(repository: Repository, *, exclusive: bool) -> Iterator[None]:
 class _Holder:
     """One lock: taken, kept fresh, released."""
 
-    def __init__(self, repository: Repository, times: LockTimes, *, exclusive: bool) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        times: LockTimes,
+        meanwhile: Callable[[], Coroutine[Any, Any, object]],
+        *,
+        exclusive: bool,
+    ) -> None:
         self.finished = False
+        self._meanwhile = meanwhile
         self._repository = repository
         self._times = times
         self._exclusive = exclusive
@@ -134,7 +152,9 @@ class _Holder:
         await self._clear_stale()
         self._refuse_conflicts(await self._others())
         await self._write()
-        await anyio.sleep(self._times.settle.total_seconds())
+        async with task_group() as tasks:
+            tasks.start_soon(self._meanwhile)
+            await anyio.sleep(self._times.settle.total_seconds())
         self._refuse_conflicts(await self._others())
 
     def _pause(self) -> float:

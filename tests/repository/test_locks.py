@@ -421,3 +421,25 @@ def test_a_lock_can_be_held_outside_the_main_thread() -> None:
     thread.start()
     thread.join(30)
     assert held == [1]
+
+
+async def test_what_is_done_while_a_lock_settles_is_done_before_the_block_and_under_the_lock(
+    repository: Repository,
+) -> None:
+    seen: list[int] = []
+
+    async def meanwhile() -> None:
+        seen.append(len(await locks(repository)))
+
+    async with locked(repository, times=QUICK, meanwhile=meanwhile):
+        assert seen == [1]
+
+
+async def test_what_fails_while_a_lock_settles_removes_it(repository: Repository) -> None:
+    async def meanwhile() -> None:
+        raise IntegrityError("index: not a list")
+
+    with pytest.raises(IntegrityError, match="not a list"):
+        async with locked(repository, times=QUICK, meanwhile=meanwhile):
+            pytest.fail("the block was entered")
+    assert await locks(repository) == []
