@@ -98,21 +98,29 @@ class _ProcessHand:
         return request.answer
 
     async def listen(self) -> None:
-        """Hand answers to those who wait for them, until `end` or the child is gone."""
-        with self._listening:
-            while True:
-                try:
+        """Hand answers to those who wait for them, until `end` or the child is gone.
+
+        However it ends, nobody is left waiting: an event loop that is being closed cancels every
+        task at once, shielded or not.
+        """
+        try:
+            with self._listening:
+                while True:
                     reply = await self._child.receive()
-                except WorkerDied as error:
-                    self._gone = error
-                    while self._pending:
-                        request = self._pending.popleft()
-                        request.error = error
-                        request.done.set()
-                    return
-                request = self._pending.popleft()
-                request.answer = reply
-                request.done.set()
+                    request = self._pending.popleft()
+                    request.answer = reply
+                    request.done.set()
+        except WorkerDied as error:
+            self._gone = error
+        finally:
+            self._refuse_all(self._gone or WorkerDied(self._child.task, "was told to stop"))
+
+    def _refuse_all(self, error: WorkerDied) -> None:
+        self._gone = error
+        while self._pending:
+            request = self._pending.popleft()
+            request.error = error
+            request.done.set()
 
     def end(self) -> None:
         """Stop listening: nobody waits for an answer any more."""

@@ -1,5 +1,6 @@
 """The crew for slots: the same answers from a thread and from processes; slots are safe."""
 
+import asyncio
 import os
 import signal
 from array import array
@@ -201,3 +202,23 @@ async def test_one_worker_gets_no_more_than_its_share() -> None:
 
 def test_numbers_travel_as_32_bits() -> None:
     assert array("I").itemsize == 4
+
+
+async def test_a_loop_that_cancels_every_task_at_once_leaves_nobody_waiting() -> None:
+    """What `asyncio.run` does when its main task ends before the others: shields do not count."""
+
+    async def work() -> None:
+        async with bench(PROCESSES) as at:
+            slot = await at.pool.slots.take()
+            while True:
+                await at.pool.hash(slot, [SLOT_SIZE])
+
+    before = asyncio.all_tasks()
+    main = asyncio.ensure_future(work())
+    while not children(SEALING):  # noqa: ASYNC110 - processes tell nobody that they began
+        await anyio.sleep(0.01)
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    done, _ = await asyncio.wait([main], timeout=20)
+    assert main in done
+    assert main.cancelled() or main.exception()
