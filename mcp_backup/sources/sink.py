@@ -69,6 +69,12 @@ class Sink:
         Offsets ascend; what is skipped becomes zeros. Only the first SLOT_SIZE bytes may be
         written again, and count as written until the file ends.
         """
+        end = self._used + len(data)
+        if offset == self._position and self._used > 0 and end < SLOT_SIZE:  # nearly every page
+            self._content[self._used : end] = data
+            self._used = end
+            self._position = offset + len(data)
+            return
         if offset > self._position:
             self._skip(offset - self._position)
         if offset == self._position:
