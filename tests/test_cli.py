@@ -306,12 +306,22 @@ def test_a_server_that_is_not_there_is_unreachable(run: Run) -> None:
     assert ran.err.startswith("error [server-unreachable]: ")
 
 
+def heeding_ctrl_c() -> None:
+    """Undo what a shell does to a job in the background: it ignores Ctrl-C, and so would ours."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_what_is_still_true_and_leaves_no_backup(begun: Run, project: Path) -> None:
     with closing(sqlite3.connect(project / "notes.db")) as database, database:
         texts = ((os.urandom(500).hex(),) for _ in range(20_000))
         database.executemany("INSERT INTO rows VALUES (?)", texts)
     process = subprocess.Popen(
-        command("create"), cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("create"),
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeding_ctrl_c,
     )
     locks = project / "backups/locks"  # the first that a backup writes
     patience = time.monotonic() + 30
