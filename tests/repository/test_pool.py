@@ -1,6 +1,5 @@
 """The crew for slots: the same answers from a thread and from processes; slots are safe."""
 
-import asyncio
 import os
 import signal
 from array import array
@@ -202,16 +201,3 @@ async def test_one_worker_gets_no_more_than_its_share() -> None:
 
 def test_numbers_travel_as_32_bits() -> None:
     assert array("I").itemsize == 4
-
-
-async def test_whoever_waits_for_a_worker_is_told_when_its_listener_is_cancelled() -> None:
-    """An event loop that is being closed cancels every task, shielded or not, in any order."""
-    async with bench(PROCESSES) as at:
-        slot = await at.pool.slots.take()
-        await at.pool.hash(slot, [SLOT_SIZE])
-        for task in asyncio.all_tasks():
-            if task.get_name().endswith("listen"):
-                task.cancel()
-        with anyio.fail_after(20), pytest.raises(WorkerDied):
-            while True:
-                await at.pool.hash(slot, [SLOT_SIZE])
