@@ -6,19 +6,21 @@ each verb takes the repository's lock for itself.
 """
 
 import logging
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 from typing import Literal
 
-from anyio import to_thread
+from anyio import lowlevel, to_thread
 from filelock import FileLock
 
 from mcp_backup import __version__
 from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
 from mcp_backup.catalog import Backup, Catalog, Filter, next_backup_id
-from mcp_backup.errors import UnknownSource, UsageError
+from mcp_backup.errors import SourceError, UnknownSource, UsageError
 from mcp_backup.history import History
 from mcp_backup.manifest import Failure, Manifest, SourceRecord
 from mcp_backup.outcomes import backup_report, refuse_if_all_failed
@@ -38,7 +40,9 @@ from mcp_backup.restore.rules import Rules
 from mcp_backup.restore.scratch import workspace
 from mcp_backup.restore.verify import Verifier
 from mcp_backup.settings import Settings
+from mcp_backup.sources.capture import fingerprints
 from mcp_backup.sources.source import Component, SourceSpec
+from mcp_backup.tasks import task_group
 from mcp_backup.verbs import (
     BackupPage,
     BackupReport,
@@ -66,6 +70,7 @@ _COMPONENTS = {
 }
 _OURS = frozenset({"digest", "size", "integrity", "staging-rejected"})  # codes that blame storage
 _LOOK_BACK = 40  # backups searched for a source's last copy: a month of daily ones
+_LARGE = 64 << 20  # bytes of databases for which worker processes are started ahead
 _LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
 
 
@@ -118,21 +123,27 @@ class Engine:
         """
         specs = self._chosen(request)
         started, began = self._place.now(), monotonic()
+        marks = [""] * len(specs)
+
+        async def prepare() -> None:
+            async with task_group() as tasks:
+                tasks.start_soon(self.repository.load_index)
+                if request.backup_type is BackupType.INCREMENTAL:
+                    with suppress(SourceError):  # which the capture meets again, and tells
+                        marks[:] = await fingerprints(specs)
+                elif await to_thread.run_sync(_database_bytes, specs) >= _LARGE:
+                    await pool.start()
+
         async with (
             workspace(self.settings.scratch) as scratch,
-            locked(
-                self.repository,
-                wait=_LOCK_PATIENCE_SECONDS,
-                meanwhile=self.repository.load_index,
-            ),
             sealing_pool(self.repository.key) as pool,
+            locked(self.repository, wait=_LOCK_PATIENCE_SECONDS, meanwhile=prepare),
             writing(self.repository, pool) as writer,
         ):
             archiver = Archiver(self.repository, writer, pool, scratch)
-            trust = request.backup_type is BackupType.INCREMENTAL
-            for spec in specs:
+            for spec, mark in zip(specs, marks, strict=True):
                 known = await self._known(spec)
-                await archiver.add(spec, listener, known, trust=trust)
+                await archiver.add(spec, listener, known, mark=mark)
             records = archiver.archive.records
             refuse_if_all_failed(records)
             await archiver.flush()
@@ -206,8 +217,12 @@ class Engine:
     ) -> CheckReport:
         """Check the whole repository: what restic's own check checks, and as strictly."""
         async with (
-            locked(self.repository, wait=_LOCK_PATIENCE_SECONDS),
             sealing_pool(self.repository.key) as pool,
+            locked(
+                self.repository,
+                wait=_LOCK_PATIENCE_SECONDS,
+                meanwhile=lowlevel.checkpoint if level is Level.STRUCTURE else pool.start,
+            ),
         ):
             packs = in_pool(self.repository, pool)
             return await check(self.repository, level, listener, examine=packs)
@@ -364,3 +379,13 @@ class Engine:
 
 def _read_bytes(records: Sequence[SourceRecord]) -> int:
     return sum(file.size for r in records if r.evidence for file in r.evidence.files)
+
+
+def _database_bytes(specs: Sequence[SourceSpec]) -> int:
+    """Return about how much will be read; what is missing, its capture will say."""
+    total = 0
+    for spec in specs:
+        if spec.component is Component.DATABASES:
+            with suppress(OSError):
+                total += os.stat(spec.path).st_size
+    return total

@@ -31,7 +31,7 @@ from mcp_backup.progress import Listener, Progress
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import Writer
-from mcp_backup.sources.capture import Capture, FileEnd, Filled, captured, fingerprint
+from mcp_backup.sources.capture import Capture, FileEnd, Filled, captured
 from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec
 from mcp_backup.tasks import task_group
 
@@ -71,17 +71,17 @@ class Archiver:
         listener: Listener,
         known: Known | None = None,
         *,
-        trust: bool = False,
+        mark: str = "",
     ) -> SourceRecord:
         """Capture one source; a `SourceError` becomes its record, anything else is raised.
 
-        With `trust`, a source whose sound fingerprint equals that of `known` is not read: its
+        With `mark`, its fingerprint now, a source is not read if that is the one of `known`: its
         tree is taken over, once every blob of it was found in the repository's index. `known`
         also keeps the chunk size stable.
         """
         began, sealed = monotonic(), self._writer.totals.sealed
         try:
-            if trust and known and await self._unchanged(spec, known):
+            if known and await self._unchanged(spec, known, mark):
                 record = replace(known.record, outcome="unchanged", read=0, added=0)
                 self.archive.trees[record.tree] = known.tree
             else:
@@ -129,11 +129,9 @@ class Archiver:
             "total_bytes_processed": sum(file.size for file in files) + document_size,
         }
 
-    async def _unchanged(self, spec: SourceSpec, known: Known) -> bool:
+    async def _unchanged(self, spec: SourceSpec, known: Known, mark: str) -> bool:
         evidence = known.record.evidence
-        if evidence is None or not evidence.fingerprint:
-            return False
-        if bound(spec, await fingerprint(spec)) != evidence.fingerprint:
+        if not mark or evidence is None or bound(spec, mark) != evidence.fingerprint:
             return False
         return await self._complete(known.tree)
 

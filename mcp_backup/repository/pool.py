@@ -172,6 +172,13 @@ class SealingPool:
         self._files: dict[int, str] = {}
         self._next_file = 0
 
+    async def start(self) -> None:
+        """Start the processes now, for work that is known to be large."""
+        async with self._starting:
+            if not self._processes:
+                await self._start()
+        self._thread_requests = 0
+
     async def hash(self, slot: int, lengths: Sequence[int]) -> bytes:
         """Return the ids, 32 bytes each, of the chunks that fill the slot from its start."""
         assert len(lengths) <= MAX_CHUNKS
@@ -216,10 +223,11 @@ class SealingPool:
     async def file(self, path: Path) -> AsyncIterator[int]:
         """Open an existing file in every worker, to unseal into, for the duration of the block."""
         number, self._next_file = self._next_file, self._next_file + 1
-        self._files[number] = str(path)
         self._local.open(number, str(path))
-        for hand in self._processes:
-            await hand.ask("open", b"", file=number, path=str(path))
+        async with self._starting:  # processes that are being started open it then, or here
+            self._files[number] = str(path)
+            for hand in self._processes:
+                await hand.ask("open", b"", file=number, path=str(path))
         try:
             yield number
         finally:
@@ -234,9 +242,7 @@ class SealingPool:
         if self._asked <= self._thread_requests:
             return self._thread
         if not self._processes:
-            async with self._starting:
-                if not self._processes:
-                    await self._start()
+            await self.start()
         return min(self._processes, key=lambda hand: hand.load)
 
     async def _start(self) -> None:
