@@ -47,7 +47,7 @@ def svg(results: Results, title: str, days: int) -> str:
 
 def _scale() -> float:
     """Return the pixels of restic's bar; bars are cut at twice that."""
-    return (_WIDTH - _LABEL - 110) / 2
+    return (_WIDTH - _LABEL - 130) / 2
 
 
 def _legend() -> Iterator[str]:
@@ -55,7 +55,7 @@ def _legend() -> Iterator[str]:
     for program, colour in _COLOURS.items():
         yield f"<rect x='{left}' y='40' width='12' height='12' fill='{colour}'/>"
         yield f"<text x='{left + 18}' y='51'>{program}</text>"
-        left += 110
+        left += 8 * len(program) + 44
     yield (
         f"<text x='{left}' y='51' fill='#666'>restic = 1, the dashed line; shorter is better</text>"
     )

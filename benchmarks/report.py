@@ -83,6 +83,8 @@ def surroundings(arguments: Sequence[str], rounds: int, database: Path) -> list[
         f"mcp-backup {__version__}, Python {platform.python_version()}, "
         f"SQLite {sqlite3.sqlite_version}; {version([found(RESTIC), 'version'])}; "
         f"{version([found(BORG), '--version'])}",
+        "memory is the sum of PSS over the process tree, looked at every 50 ms, in a round of its "
+        "own that is not timed",
         f"load of the machine when the run began: {os.getloadavg()[0]:.1f}",
     ]
 
