@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 CONSTRAINTS := $(wildcard constraints.txt)
+TESTERS ?= 3
 SOURCES := mcp_backup tests benchmarks examples
 
 .DEFAULT_GOAL := help
@@ -30,7 +31,7 @@ demo: $(MADE)  ## back up, wreck and restore a live database, through MCP
 	@$(BIN)/python examples/demo.py
 
 test: lint  ## everything CI runs
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses $(TESTERS) --dist worksteal
 
 lint: $(MADE)  ## format, lint and types
 	$(BIN)/ruff format --check $(SOURCES)
