@@ -15,7 +15,7 @@ from anyio import to_thread
 from mcp_backup.engine import Engine
 from mcp_backup.errors import BackupError
 from mcp_backup.password import password_file_risk
-from mcp_backup.sources.capture import holders, is_sound
+from mcp_backup.sources.capture import holders, is_sound, reach
 from mcp_backup.sources.kinds import MODULES
 from mcp_backup.sources.source import Component, SourceSpec
 from mcp_backup.verbs import Diagnosis
@@ -40,7 +40,6 @@ async def _all(engine: Engine) -> AsyncIterator[Diagnosis]:
         yield await _source(spec)
     for name, directory in (("scratch", engine.settings.scratch), ("state", engine.state)):
         yield await to_thread.run_sync(_room, name, directory)
-    yield _unprotected(engine)
     yield _restic()
 
 
@@ -97,6 +96,8 @@ async def _source(spec: SourceSpec) -> Diagnosis:
                 f"{spec.path} is of kind {spec.kind}, which this version does not back up",
                 "Remove the source, or export it by other means.",
             )
+        if spec.kind == "workflows":
+            return Diagnosis("ok", subject, await reach(spec))
         if not await to_thread.run_sync(Path(spec.path).exists):
             return Diagnosis(
                 "problem",
@@ -131,19 +132,6 @@ def _room(name: str, directory: Path) -> Diagnosis:
     if free < _LOW_BYTES:
         return Diagnosis("warning", name, told, "A restore needs room for what it stages.")
     return Diagnosis("ok", name, told)
-
-
-def _unprotected(engine: Engine) -> Diagnosis:
-    workflows = engine.settings.workflows
-    if workflows:
-        names = ", ".join(item.name for item in workflows)
-        return Diagnosis(
-            "problem",
-            "workflows",
-            f"{names}: this version does not back workflows up",
-            "Export them by other means until it does.",
-        )
-    return Diagnosis("ok", "workflows", "none are configured")
 
 
 def _restic() -> Diagnosis:

@@ -37,9 +37,9 @@ from mcp_backup.settings_sections import (
     ScheduleSettings,
     ServerSettings,
     UsablePath,
-    WorkflowSettings,
 )
 from mcp_backup.settings_wording import Origin, invalid, unknown_variable
+from mcp_backup.settings_workflows import WorkflowSettings
 from mcp_backup.sources.source import SourceSpec
 
 FILE_NAME = "mcp-backup.toml"
@@ -53,6 +53,8 @@ _PATHS = (  # the settings that are paths, and so relative to somewhere
     ("state_dir",),
     ("databases", "path"),
     ("config", "root"),
+    ("workflows", "path"),
+    ("workflows", "token_file"),
 )
 
 
@@ -120,7 +122,8 @@ class Settings(BaseSettings):
         Reads the first bytes of databases whose `kind` was left out; never fails for them.
         """
         databases = [database.spec() for database in self.databases]
-        return databases + [files.spec() for files in self.config]
+        files = [files.spec() for files in self.config]
+        return databases + files + [workflows.spec() for workflows in self.workflows]
 
 
 class _Environment(EnvSettingsSource):

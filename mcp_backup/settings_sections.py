@@ -3,9 +3,8 @@
 Paths are absolute by the time they arrive here: `settings.py` knows what they are relative to.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -121,7 +120,7 @@ class ScheduleSettings(Section):
     weekly: Annotated[WeekTime | None, BeforeValidator(_never)] = "sunday 03:00"
 
 
-class _Repeated(Section):
+class Repeated(Section):
     """A source that may be backed up more often than the schedule says."""
 
     every: Interval | None = None
@@ -141,7 +140,7 @@ class ObjectivesSettings(Section):
     rto_hours: Annotated[float, Field(gt=0)] = 4
 
 
-class DatabaseSettings(_Repeated):
+class DatabaseSettings(Repeated):
     """One database. Without a `kind`, the file's header tells."""
 
     name: SourceName
@@ -156,7 +155,7 @@ class DatabaseSettings(_Repeated):
         return SourceSpec(self.name, Component.DATABASES, kind, str(self.path), options)
 
 
-class ConfigSettings(_Repeated):
+class ConfigSettings(Repeated):
     """One set of files: what `include` matches below `root` and `exclude` does not."""
 
     name: SourceName
@@ -168,15 +167,6 @@ class ConfigSettings(_Repeated):
         """Return the source."""
         options = {"include": list(self.include), "exclude": list(self.exclude)}
         return SourceSpec(self.name, Component.CONFIG, "files", str(self.root), options)
-
-
-class WorkflowSettings(Section):
-    """State held by another MCP server, read by calling its `tool`."""
-
-    name: SourceName
-    url: Filled
-    tool: Filled
-    arguments: Mapping[str, Any] = {}
 
 
 class RestoreSettings(Section):

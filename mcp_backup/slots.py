@@ -163,10 +163,14 @@ def _of_sources(settings: Settings) -> Iterator[Schedule]:
     for (every, cron), names in databases.items():
         request = CreateRequest(BackupType.DATABASE, tuple(names))
         yield Schedule(f"databases {every or cron}", _when(every, cron), request)
-    others = {(files.every or "", files.cron or "") for files in settings.config}
-    for every, cron in sorted(others - {("", "")}):
-        request = CreateRequest(BackupType.CONFIG)
-        yield Schedule(f"config {every or cron}", _when(every, cron), request)
+    for label, sources, backup_type in (
+        ("config", settings.config, BackupType.CONFIG),
+        ("workflows", settings.workflows, BackupType.WORKFLOW),
+    ):
+        others = {(source.every or "", source.cron or "") for source in sources}
+        for every, cron in sorted(others - {("", "")}):
+            request = CreateRequest(backup_type)
+            yield Schedule(f"{label} {every or cron}", _when(every, cron), request)
 
 
 def _when(every: str, cron: str) -> Cron | timedelta:

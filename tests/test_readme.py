@@ -85,13 +85,18 @@ def test_the_python_example_runs_as_printed(project: Path) -> None:
 
 
 def test_the_settings_shown_load_and_show_the_defaults(tmp_path: Path) -> None:
-    (example,) = blocks("toml")
+    example = "\n".join(blocks("toml"))  # the first a whole file, the others to be added to it
     path = tmp_path / "mcp-backup.toml"
     path.write_text(example)
     settings = load_settings(path, {}, tmp_path)
     plain = Settings(repository=RepositorySettings(location="/nowhere"))
     assert (settings.restore, settings.server) == (plain.restore, plain.server)
-    assert [spec.name for spec in settings.sources()] == ["notes", "project"]
+    assert [spec.name for spec in settings.sources()] == [
+        "notes",
+        "project",
+        "mahavishnu",
+        "exported",
+    ]
 
 
 def test_the_example_for_clients_starts_a_verb_and_names_the_default_address() -> None:

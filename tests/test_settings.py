@@ -70,7 +70,8 @@ def test_the_documented_example_is_understood(tmp_path: Path, home: Path) -> Non
     assert settings.file == tmp_path / "mcp-backup.toml"
     assert settings.repository.location == str(tmp_path / "backups")
     assert settings.repository.password_file == tmp_path / "backups.key"
-    assert settings.sources() == [
+    *others, workflows = settings.sources()
+    assert others == [
         SourceSpec(
             "session-buddy",
             Component.DATABASES,
@@ -89,7 +90,8 @@ def test_the_documented_example_is_understood(tmp_path: Path, home: Path) -> Non
             },
         ),
     ]
-    assert settings.workflows[0].arguments == {"limit": 10000}
+    assert (workflows.kind, workflows.path) == ("workflows", "http://localhost:8680/mcp")
+    assert workflows.options["arguments"] == {"limit": 10000}
 
 
 def test_what_is_left_out_has_the_documented_default(tmp_path: Path, home: Path) -> None:

@@ -122,6 +122,8 @@ def staged_only(record: SourceRecord, size: int) -> PlannedTarget:
 
 def lost(choice: Choice, seen: Seen, taken: datetime) -> str:
     """Say in a sentence what the live side holds that the backup, taken then, does not; or ""."""
+    if choice.record.kind == "workflows":
+        return _changed_documents(choice.record, seen)
     if seen.state == "absent":
         return ""
     if choice.record.kind == "files":
@@ -197,6 +199,12 @@ def _trouble(
         )
     if request.target == "scratch":
         return None
+    if spec is not None and spec.kind == "workflows" and not spec.options["restore"]:
+        return RestoreError(
+            f"{record.component}/{record.name} cannot be given back: the settings name no tool",
+            hint="Name one as `restore` of the source, or restore with target=scratch and give "
+            "the documents back yourself. Nothing was touched.",
+        )
     if spec is None or spec.kind != record.kind:
         says = "no longer have it" if spec is None else f"now say it is of kind {spec.kind}"
         return RestoreError(
@@ -239,6 +247,24 @@ def _lost_files(record: SourceRecord, seen: Seen) -> str:
     ]
     of = f"of {len(stored)} files differ from the backup and would be replaced"
     return f"{len(other)} {of}: {named('', other).strip()}" if other else ""
+
+
+def _changed_documents(record: SourceRecord, seen: Seen) -> str:
+    """Say which documents would be created, changed and left."""
+    stored: Mapping[str, str] = record.evidence.facts["documents"] if record.evidence else {}
+    created = [path for path in sorted(stored) if seen.signature.get(path, ABSENT) == ABSENT]
+    changed = [
+        path
+        for path, mark in sorted(stored.items())
+        if path not in created and seen.signature[path] != mark
+    ]
+    parts = [
+        f"{len(paths)} would be {what}: {named('', paths).strip()}"
+        for what, paths in (("created", created), ("changed", changed))
+        if paths
+    ]
+    same = len(stored) - len(created) - len(changed)
+    return "; ".join([*parts, f"{same} of {len(stored)} documents are as in the backup"])
 
 
 def _excluded(record: SourceRecord) -> list[str]:

@@ -13,7 +13,7 @@ from anyio import to_thread
 from mcp_backup.errors import SourceUnreadable
 from mcp_backup.restore.signatures import ABSENT, differing, of_files
 from mcp_backup.sources import capture
-from mcp_backup.sources.source import SourceSpec
+from mcp_backup.sources.source import PIECEWISE, SourceSpec
 
 LiveState = Literal["present", "absent", "damaged"]
 _SIDE_FILES = ("-wal", "-journal")
@@ -59,6 +59,10 @@ async def look(spec: SourceSpec, paths: Sequence[str]) -> Seen:
     """Look at a live target without changing it; `paths` are those a restore would write."""
     if spec.kind == "files":
         return await to_thread.run_sync(_look_at_files, spec, paths)
+    if spec.kind in PIECEWISE:
+        marks = await capture.signature(spec, paths)
+        state: LiveState = "present" if set(marks.values()) - {ABSENT} else "absent"
+        return Seen(spec.kind, spec.path, state, spec.path, marks)
     seen = await to_thread.run_sync(_look_at_database, spec)
     if seen.state == "present" and not await capture.is_sound(spec):
         return Seen(spec.kind, spec.path, "damaged", seen.identity, {}, seen.size, seen.changed_ns)

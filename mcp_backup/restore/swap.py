@@ -50,6 +50,7 @@ from mcp_backup.restore.signatures import (
     of_live,
 )
 from mcp_backup.sources import capture
+from mcp_backup.sources.source import PIECEWISE
 
 
 class Swap:
@@ -114,7 +115,7 @@ class Swap:
         self.journal.step(f"exchange {target.key}")
         notes: list[str] = []
         if record.begun.purpose == "undo":
-            await capture.put_back(target.spec, undo_source(record, target))
+            notes = await capture.put_back(target.spec, undo_source(record, target))
         else:
             notes = await capture.place(target.spec, record.staged(target))
         self.journal.step(f"verify {target.key}")
@@ -154,7 +155,9 @@ class Swap:
             await to_thread.run_sync(keep_paths, Path(target.spec.path), paths, directory)
             signature = await of_live(target.spec, paths)
         else:
-            kept = await capture.keep(target.spec, directory, record.staged(target))
+            undoes = record.begun.purpose == "undo"
+            source = undo_source(record, target) if undoes else record.staged(target)
+            kept = await capture.keep(target.spec, directory, source)
             signature = await of_kept(target.spec, kept, directory, record.new[target.key])
         self.journal.step(f"fsync undo {target.key}")
         await to_thread.run_sync(fsync_tree, directory)
@@ -262,7 +265,7 @@ def _judge(target: Target, found: Signature, new: Signature) -> None:
     """
     if compare(found, new, new) == "old":
         return
-    if target.spec.kind == "files":
+    if target.spec.kind in PIECEWISE:
         paths = ", ".join(differing(found, new)[:5])
         raise SourceUnstable(f"{target.key}: {paths} are not what was put there")
     if found[DATABASE] in (ABSENT, DAMAGED) and new[DATABASE] != found[DATABASE]:

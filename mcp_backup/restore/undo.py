@@ -26,7 +26,9 @@ from mcp_backup.restore.journal import (
     read_all,
     restore_id,
 )
+from mcp_backup.restore.signatures import ABSENT
 from mcp_backup.restore.swap import Swap, sweep
+from mcp_backup.sources.source import PIECEWISE
 from mcp_backup.verbs import UndoPoint
 
 
@@ -133,9 +135,12 @@ def undoable(restores: Path, identity: str) -> Record:
 def _changed(record: Record, target: Target) -> Signature:
     """Return what a restore changed, as it was before: what it left alone is not undone either."""
     kept, new = record.kept[target.key], record.new[target.key]
-    if target.spec.kind != "files":
+    if target.spec.kind not in PIECEWISE:
         return kept
-    return {path: what for path, what in kept.items() if what != new[path]}
+    changed = {path: what for path, what in kept.items() if what != new[path]}
+    if target.spec.kind == "workflows" and not target.spec.options.get("remove"):
+        return {path: what for path, what in changed.items() if what != ABSENT}  # those stay
+    return changed
 
 
 def _undone_by(record: Record, records: Iterable[Record]) -> str:

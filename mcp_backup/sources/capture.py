@@ -158,6 +158,35 @@ async def content_digest(name: str, path: Path, kind: str = "sqlite") -> str:
     )
 
 
+async def signature(spec: SourceSpec, paths: Sequence[str]) -> dict[str, str]:
+    """Identify what is live at each of the paths of a source that is not files.
+
+    Raises:
+        SourceUnreadable: it cannot be asked.
+    """
+    value = await _asked(
+        f"asking source {spec.name!r}", "signature", spec=asdict(spec), paths=list(paths)
+    )
+    return {str(path): str(mark) for path, mark in value.items()}
+
+
+async def signature_of(spec: SourceSpec, directory: Path) -> dict[str, str]:
+    """Identify what a staged copy of a source that is not files would make live, by path."""
+    value = await _asked(
+        f"examining {directory}", "signature_of", spec=asdict(spec), directory=str(directory)
+    )
+    return {str(path): str(mark) for path, mark in value.items()}
+
+
+async def reach(spec: SourceSpec) -> str:
+    """Say in a clause that everything a source that is not files needs is there.
+
+    Raises:
+        SourceUnreadable: something is not; it says what.
+    """
+    return str(await _asked(f"reaching source {spec.name!r}", "reach", spec=asdict(spec)))
+
+
 async def keep(spec: SourceSpec, directory: Path, staged: Path | None = None) -> KeptCopy:
     """Save what placing `staged` would change into the empty `directory`, durably.
 

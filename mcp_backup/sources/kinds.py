@@ -4,7 +4,7 @@ A kind's module is loaded when a source of that kind is met, and in the worker o
 loads the library of a database it does not read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from mcp_backup.sources.source import Evidence, Finding, Holder, SourceSpec
 MODULES: Mapping[str, str] = {
     "sqlite": "mcp_backup.sources.sqlite",
     "files": "mcp_backup.sources.files",
+    "workflows": "mcp_backup.sources.workflows",
 }
 
 
@@ -79,6 +80,22 @@ class DatabaseKind(Kind, Protocol):
         ...
 
 
+class RemoteKind(Kind, Protocol):
+    """What kinds can do besides whose live state is not in files."""
+
+    def signature(self, spec: SourceSpec, paths: Sequence[str]) -> dict[str, str]:
+        """Identify what is live at each of the paths, "absent" where there is nothing."""
+        ...
+
+    def signature_of(self, spec: SourceSpec, directory: Path) -> dict[str, str]:
+        """Identify what a staged copy would make live, by path."""
+        ...
+
+    def reach(self, spec: SourceSpec) -> str:
+        """Say in a clause that everything the source needs is there; changes nothing."""
+        ...
+
+
 def kind(name: str) -> Kind:
     """Return the module of the kind `name`.
 
@@ -96,3 +113,8 @@ def kind(name: str) -> Kind:
 def database_kind(name: str) -> DatabaseKind:
     """Return the module of the kind `name` of databases."""
     return cast(DatabaseKind, kind(name))
+
+
+def remote_kind(name: str) -> RemoteKind:
+    """Return the module of the kind `name` of sources that are not files."""
+    return cast(RemoteKind, kind(name))

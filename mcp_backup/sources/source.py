@@ -26,9 +26,10 @@ class Component(StrEnum):
 class SourceSpec:
     """One configured source: what a worker needs to know to capture it or to put it back.
 
-    `kind` is "sqlite" or "files" (later "duckdb", "postgres", "workflows"). `path` is absolute
-    and expanded: the database file, or the root of a file set. `options` are the kind's own:
-    sqlite: `exclude_tables: list[str]`; files: `include: list[str]`, `exclude: list[str]`.
+    `kind` is "sqlite", "files" or "workflows". `path` is absolute and expanded: the database
+    file, or the root of a file set; of workflows it is the server's address or command.
+    `options` are the kind's own: sqlite: `exclude_tables: list[str]`; files: `include: list[str]`,
+    `exclude: list[str]`; workflows: what `WorkflowSettings.spec` puts there.
     """
 
     name: str
@@ -37,6 +38,9 @@ class SourceSpec:
     path: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
+
+# kinds exchanged piece by piece: each piece is old or new, and what a backup lacks is left alone
+PIECEWISE = frozenset({"files", "workflows"})
 
 Layout = Literal["image", "stream"]  # cut at fixed offsets, or by content
 EntryType = Literal["file", "dir", "symlink"]

@@ -19,7 +19,7 @@ from mcp_backup.arena import Arena
 from mcp_backup.channel import Channel, serve_child
 from mcp_backup.errors import BackupError, SourceUnreadable
 from mcp_backup.sources import wire
-from mcp_backup.sources.kinds import database_kind, kind
+from mcp_backup.sources.kinds import database_kind, kind, remote_kind
 from mcp_backup.sources.sink import Sink
 
 Fields = Mapping[str, Any]
@@ -114,6 +114,21 @@ def _content_digest(fields: Fields) -> Any:
     return database_kind(fields["kind"]).content_digest(fields["name"], Path(fields["path"]))
 
 
+def _signature(fields: Fields) -> Any:
+    spec = wire.spec_of(fields["spec"])
+    return remote_kind(spec.kind).signature(spec, fields["paths"])
+
+
+def _signature_of(fields: Fields) -> Any:
+    spec = wire.spec_of(fields["spec"])
+    return remote_kind(spec.kind).signature_of(spec, Path(fields["directory"]))
+
+
+def _reach(fields: Fields) -> Any:
+    spec = wire.spec_of(fields["spec"])
+    return remote_kind(spec.kind).reach(spec)
+
+
 def _export_sql(fields: Fields) -> Any:
     exporter = import_module("mcp_backup.sources.export_sql")
     return exporter.export_sql(Path(fields["image"]), Path(fields["out"]))
@@ -128,6 +143,9 @@ _OPERATIONS: Mapping[str, Callable[[Fields], Any]] = {
     "put_back": _put_back,
     "is_sound": _is_sound,
     "content_digest": _content_digest,
+    "signature": _signature,
+    "signature_of": _signature_of,
+    "reach": _reach,
     "export_sql": _export_sql,
 }
 

@@ -1,12 +1,11 @@
 """Clients that others wrote, from npm: the TypeScript SDKs, and the Inspector's command line.
 
-`node/package.json` and its lock file pin them; they are installed beside it on first use.
+`npm` installs them.
 """
 
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,11 @@ from typing import Any
 import pytest
 
 from mcp_backup.opening import initialise
+from tests.interop.npm import NODE
+from tests.interop.npm import installed as installed
 from tests.server.conftest import Machine, made
 from tests.server.serving import PATIENCE, daemon, pipe
 
-NODE = Path(__file__).parent / "node"
 INSPECTOR = NODE / "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 CLIENTS = ["v1", "v2-legacy", "v2-modern"]
 TOOLS = [
@@ -34,21 +34,6 @@ YES = {"action": "accept", "content": {"confirm": True}}
 TOOL_FAILED = 5  # the Inspector's exit code
 
 Answer = dict[str, Any]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def installed() -> None:
-    """Have the clients installed as pinned. Without Node, skip; but not where CI runs."""
-    unavailable = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        unavailable("Node.js and npm are not installed")
-    lock, done = NODE / "package-lock.json", NODE / "node_modules/.package-lock.json"
-    if done.exists() and done.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    made = subprocess.run(command, cwd=NODE, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        unavailable(f"npm ci: {made.stderr}")
 
 
 @pytest.fixture
