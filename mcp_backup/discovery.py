@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mcp_backup.discovery_servers import WorkflowsFound, workflows_of
+
 _HEADER_SIZE = 16
 _SQLITE = b"SQLite format 3\0"
 _DUCKDB = b"DUCK"  # at offset 8, after a checksum
@@ -73,6 +75,7 @@ class Found:
     files: tuple[FilesFound, ...]
     servers: tuple[str, ...]
     complete: bool
+    workflows: tuple[WorkflowsFound, ...] = ()
 
 
 def find(
@@ -84,7 +87,8 @@ def find(
     entered.
     """
     search = _Search(clock, clock() + 5.0, passed_over)
-    servers = _servers(cwd, home)
+    configured = list(_all_configured(cwd, home))
+    servers = _servers(configured, home)
     if cwd not in (home, *home.parents):  # all of a home is nobody's plain meaning
         search.add(search.files(cwd, _NEAR_DEPTH), near=True)
     for name, path in sorted(servers.items()):
@@ -92,7 +96,16 @@ def find(
     for place in _USUAL_PLACES:
         search.add(_looks_like_one(search.files(home / place, _FAR_DEPTH)), near=False)
     config = _config_files(cwd)
-    return Found(tuple(search.found), config, tuple(sorted(servers)), search.complete)
+    workflows = {
+        found.name: found for name, server in configured for found in workflows_of(name, server)
+    }
+    return Found(
+        tuple(search.found),
+        config,
+        tuple(sorted(servers)),
+        search.complete,
+        tuple(workflows.values()),
+    )
 
 
 class _Search:
@@ -198,14 +211,19 @@ def _config_files(cwd: Path) -> tuple[FilesFound, ...]:
     return (FilesFound(name, cwd, tuple(include)),) if include else ()
 
 
-def _servers(cwd: Path, home: Path) -> dict[str, list[Path]]:
+def _servers(configured: list[tuple[str, object]], home: Path) -> dict[str, list[Path]]:
     """MCP servers by name, each with the existing files that its arguments and environment name."""
-    places = [cwd / name for name in _SERVER_FILES] + [home / name for name in _USER_SERVER_FILES]
     found: dict[str, list[Path]] = {}
-    for place in places:
-        for name, server in _configured(place).items():
-            found.setdefault(name, []).extend(_named_files(server, home))
+    for name, server in configured:
+        found.setdefault(name, []).extend(_named_files(server, home))
     return found
+
+
+def _all_configured(cwd: Path, home: Path) -> Iterator[tuple[str, object]]:
+    """Yield every MCP server that a client here is configured with."""
+    places = [cwd / name for name in _SERVER_FILES] + [home / name for name in _USER_SERVER_FILES]
+    for place in places:
+        yield from _configured(place).items()
 
 
 def _configured(path: Path) -> dict[str, object]:

@@ -3,6 +3,9 @@
 A server is named by `url` (streamable HTTP) or `command` (stdio) and read by calling `tool`; how to
 find the documents in its answer, and how to give them back, is said here, since every server words
 that differently. A `path` is a directory of JSON files, and needs none of it.
+
+`environment` is for a child's plain variables; secrets come from `pass_environment`, which names
+variables of ours, since settings and journals are files.
 """
 
 import shlex
@@ -83,6 +86,7 @@ class WorkflowSettings(Repeated):
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
     token_file: UsablePath | None = None
     token_command: Filled | None = None
+    environment: Mapping[str, str] = {}
     pass_environment: tuple[Filled, ...] = ()
 
     @model_validator(mode="after")

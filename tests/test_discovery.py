@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mcp_backup.cli.settings_text import Proposal, settings_text
 from mcp_backup.discovery import Found, find
+from mcp_backup.settings import load_settings
 
 
 @pytest.fixture
@@ -115,3 +117,28 @@ def test_an_unreadable_directory_is_passed_by(cwd: Path, home: Path) -> None:
     (cwd / "gone").symlink_to(cwd / "nowhere")
     (cwd / ".mcp.json").write_text("{ not json")
     assert [item.path for item in looked(cwd, home).databases] == [path]
+
+
+def test_servers_whose_tools_are_known_are_proposed_as_workflows(cwd: Path, home: Path) -> None:
+    memory = {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-memory"]}
+    servers = {
+        "memory": memory | {"env": {"MEMORY_FILE_PATH": "/m.jsonl", "TOKEN": "s3cret"}},
+        "mahavishnu": {"url": "http://localhost:8680/mcp"},
+        "other": {"command": "other", "args": []},
+    }
+    (cwd / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    found = looked(cwd, home).workflows
+    assert [item.name for item in found] == ["memory-entities", "memory-relations", "mahavishnu"]
+    assert found[0].settings["environment"] == {"MEMORY_FILE_PATH": "/m.jsonl"}
+    assert "s3cret" not in str(found)
+
+
+def test_what_is_proposed_for_servers_can_be_written_and_read(cwd: Path, home: Path) -> None:
+    memory = {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-memory"]}
+    (cwd / ".mcp.json").write_text(json.dumps({"mcpServers": {"memory": memory}}))
+    found = looked(cwd, home)
+    proposal = Proposal("./backups", "./backups.key", (), (), (), found.workflows)
+    (cwd / "mcp-backup.toml").write_text(settings_text(proposal, cwd, home))
+    settings = load_settings(None, {}, cwd)
+    assert [spec.name for spec in settings.sources()] == ["memory-entities", "memory-relations"]
+    assert settings.sources()[0].options["restore"]["tool"] == "create_entities"

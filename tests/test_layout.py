@@ -39,6 +39,7 @@ TERMINAL = {
     "terminal_reports",
     "terminal_status",
     "discovery",
+    "discovery_servers",
 }
 LEAVES = {
     "status_report",
@@ -100,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(VERBS, BELOW | VERBS),
     **dict.fromkeys(DROPPING, BELOW | VERBS),
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | {"discovery"}),
-    **dict.fromkeys(TERMINAL, PRINTING),
+    **dict.fromkeys(TERMINAL, PRINTING | {"discovery_servers"}),
     "metrics": BELOW | VERBS | {"status"},
     "cli": DOORS
     | SOURCE

@@ -30,6 +30,7 @@ class Begun:
     password_file: str
     databases: Sequence[str]
     config: Sequence[str]
+    workflows: Sequence[str]
     left_out: Sequence[str]
 
 
@@ -69,6 +70,7 @@ def init(
         report.password_file,
         [found.name for found in proposal.databases],
         [found.name for found in proposal.files],
+        [found.name for found in proposal.workflows],
         [str(found.path) for found in proposal.left_out],
     )
     this.terminal.result(begun, _told(begun, proposal, found, around.cwd))
@@ -92,7 +94,14 @@ def _proposed(terminal: Terminal, found: Found, location: str, *, ask: bool) -> 
         if not asking
         or terminal.agreed(f"Protect {', '.join(item.include)} in {item.root}?", default=True)
     ]
-    return Proposal(location, f"{location.rstrip('/')}.key", databases, files, left_out)
+    workflows = [
+        item
+        for item in found.workflows
+        if not asking
+        or terminal.agreed(f"Protect {item.name}, state of an MCP server?", default=True)
+    ]
+    key = f"{location.rstrip('/')}.key"
+    return Proposal(location, key, databases, files, left_out, workflows)
 
 
 def _made(this: Session, path: Path, text: str) -> InitReport:
@@ -127,7 +136,8 @@ def _told(begun: Begun, proposal: Proposal, found: Found, cwd: Path) -> list[str
     ]
     lines += [f"protects    {item.path} ({size(item.size)})" for item in proposal.databases]
     lines += [f"protects    {', '.join(item.include)} in {item.root}" for item in proposal.files]
-    if not proposal.databases and not proposal.files:
+    lines += [f"protects    {item.name}, state of an MCP server" for item in proposal.workflows]
+    if not (proposal.databases or proposal.files or proposal.workflows):
         lines.append(f"protects    nothing yet: add [[databases]] to {begun.settings_file}")
     for item in proposal.left_out:
         why = "left out" if item.kind == "sqlite" else "DuckDB, not supported in this version"

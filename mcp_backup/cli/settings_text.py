@@ -1,11 +1,13 @@
 """The settings file that `init` writes: what was found, in the operator's own terms."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mcp_backup.discovery import DatabaseFound, FilesFound
+from mcp_backup.discovery_servers import WorkflowsFound
 
 _HEAD = """\
 # What mcp-backup protects, and where it keeps it. Relative paths start at this file's directory.
@@ -38,6 +40,7 @@ class Proposal:
     databases: Sequence[DatabaseFound]
     files: Sequence[FilesFound]
     left_out: Sequence[DatabaseFound]
+    workflows: Sequence[WorkflowsFound] = ()
 
 
 def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
@@ -50,6 +53,7 @@ def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
         include = "[" + ", ".join(_string(pattern) for pattern in found.include) + "]"
         root = _string(_path(found.root, directory, home))
         text += _FILES.format(name=_string(found.name), root=root, include=include)
+    text += "".join(_workflows(found) for found in proposal.workflows)
     others = [found for found in proposal.left_out if found.kind == "sqlite"]
     if others:
         text += "\n# Found as well, and left out; remove the marks to protect one of them:\n"
@@ -60,6 +64,20 @@ def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
 def _database(found: DatabaseFound, directory: Path, home: Path) -> str:
     path = _path(found.path, directory, home)
     return _DATABASE.format(name=_string(found.name), kind=_string(found.kind), path=_string(path))
+
+
+def _workflows(found: WorkflowsFound) -> str:
+    lines = [f"{key} = {_value(value)}" for key, value in found.settings.items()]
+    return "\n".join(["", "[[workflows]]", f"name = {_string(found.name)}", *lines, ""])
+
+
+def _value(value: Any) -> str:
+    """Write a value as TOML on one line."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_value(inner)}' for key, inner in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)  # text, numbers and truths are JSON's as well
 
 
 def _path(path: Path, directory: Path, home: Path) -> str:

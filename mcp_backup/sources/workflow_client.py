@@ -28,6 +28,7 @@ async def client_of(spec: SourceSpec) -> AsyncIterator[Client]:
     if options.get("command"):
         program, *words = options["command"]
         named = {name: os.environ.get(name, "") for name in options["pass_environment"]}
+        named |= options["environment"]
         parameters = StdioServerParameters(
             command=program, args=words, env={**get_default_environment(), **named}
         )

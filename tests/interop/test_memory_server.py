@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from mcp_backup.discovery_servers import workflows_of
 from mcp_backup.opening import initialise, opened
 from mcp_backup.settings import Settings
 from mcp_backup.settings_sections import RepositorySettings
@@ -15,6 +14,7 @@ from tests.interop.npm import NODE
 from tests.interop.npm import installed as installed
 
 SERVER = NODE / "node_modules/@modelcontextprotocol/server-memory/dist/index.js"
+NAME = "@modelcontextprotocol/server-memory"
 MEMORY: list[dict[str, Any]] = [
     {"type": "entity", "name": "Ada", "entityType": "person", "observations": ["likes tea"]},
     {"type": "entity", "name": "Engine", "entityType": "machine", "observations": []},
@@ -22,35 +22,18 @@ MEMORY: list[dict[str, Any]] = [
 ]
 
 
-def entities_and_relations() -> list[WorkflowSettings]:
-    """How the graph is read and given back: entities by name, relations by all they are."""
-    common = {"command": ["node", str(SERVER)], "tool": "read_graph"}
-    common |= {"pass_environment": ["MEMORY_FILE_PATH"]}
-    entities: dict[str, Any] = {
-        "name": "memory-entities",
-        "items": "entities",
-        "id": ["name"],
-        "restore": {
-            "tool": "create_entities",
-            "argument": "entities",
-            "list": True,
-            "replaces": False,
-        },
-        "remove": {"tool": "delete_entities", "argument": "entityNames", "list": True},
+def as_init_proposes(memory: Path) -> tuple[WorkflowSettings, ...]:
+    """The sources that `init` writes for a client configured with this server."""
+    configured = {
+        "command": "node",
+        "args": [str(SERVER), NAME],
+        "env": {"MEMORY_FILE_PATH": str(memory), "OTHER_TOKEN": "s3cret"},
     }
-    relations: dict[str, Any] = {
-        "name": "memory-relations",
-        "items": "relations",
-        "id": ["from", "relationType", "to"],
-        "restore": {"tool": "create_relations", "argument": "relations", "list": True},
-        "remove": {
-            "tool": "delete_relations",
-            "argument": "relations",
-            "by": "document",
-            "list": True,
-        },
-    }
-    return [WorkflowSettings.model_validate(common | each) for each in (entities, relations)]
+    found = list(workflows_of("memory", configured))
+    assert "s3cret" not in str(found)
+    return tuple(
+        WorkflowSettings.model_validate({"name": item.name, **item.settings}) for item in found
+    )
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -59,16 +42,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 async def test_the_memory_of_the_reference_server_is_given_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     memory = tmp_path / "memory.jsonl"
-    monkeypatch.setenv("MEMORY_FILE_PATH", str(memory))
     memory.write_text("".join(json.dumps(line) + "\n" for line in MEMORY))
     settings = Settings(
         repository=RepositorySettings(
             location=str(tmp_path / "backups"), password_file=tmp_path / "backups.key"
         ),
-        workflows=tuple(entities_and_relations()),
+        workflows=as_init_proposes(memory),
         state_dir=tmp_path / "mine",
     )
     await initialise(settings)
