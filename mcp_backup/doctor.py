@@ -14,6 +14,7 @@ from anyio import to_thread
 
 from mcp_backup.engine import Engine
 from mcp_backup.errors import BackupError
+from mcp_backup.kit_record import kit_diagnosis
 from mcp_backup.password import password_file_risk
 from mcp_backup.sources.capture import holders, is_sound, reach
 from mcp_backup.sources.kinds import MODULES
@@ -35,6 +36,7 @@ async def _all(engine: Engine) -> AsyncIterator[Diagnosis]:
     yield _settings(engine)
     yield await _repository(engine)
     yield _password(engine)
+    yield await kit_diagnosis(engine)
     yield await _newest(engine)
     for spec in engine.settings.sources():
         yield await _source(spec)

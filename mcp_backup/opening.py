@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from anyio import to_thread
+from pydantic import SecretStr
 
 from mcp_backup.durable import create_durably, make_directory_durably
 from mcp_backup.engine import Engine
@@ -111,13 +112,23 @@ def _make_password_file(settings: Settings, place: Place) -> bool:
     file: Path | None = settings.repository.password_file
     if file is None or file.exists() or place.environ.get("MCP_BACKUP_PASSWORD"):
         return False
-    password = secrets.token_urlsafe(_PASSWORD_BYTES)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        create_durably(file, password.encode() + b"\n", mode=0o600)
+        write_new_password(file)
     except OSError as error:
         raise SettingsInvalid(
             f"repository.password_file: {file} cannot be written: {error.strerror}",
             hint="Name another place for it, or make the directory writable. Nothing was made.",
         ) from error
     return True
+
+
+def write_new_password(file: Path) -> SecretStr:
+    """Make a random password, and `file` with it, which must not exist; 0600. Blocks.
+
+    Raises:
+        OSError: it exists, or cannot be written.
+    """
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    create_durably(file, password.encode() + b"\n", mode=0o600)
+    return SecretStr(password)

@@ -29,6 +29,8 @@ SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wordin
 SETTINGS |= {"settings_workflows"}
 HISTORY = {"history", "history_facts", "history_file"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
+VERBS |= {"kit_record"}
+KEYS = {"keyring", "recovery_kit", "recovery_page"}  # passwords: no tool gets near them
 INSTALLING = {"service", "shim"}
 STATUS = {"status"}  # reads verdicts, and looks around; drops nothing
 TERMINAL = {
@@ -100,6 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS),
     **dict.fromkeys(DROPPING, BELOW | VERBS),
+    **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | {"discovery"}),
     **dict.fromkeys(TERMINAL, PRINTING | {"discovery_servers"}),
     "metrics": BELOW | VERBS | {"status"},
@@ -109,6 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | VERBS
     | TERMINAL
     | DROPPING
+    | KEYS
     | TELLING
     | STATUS
     | INSTALLING
@@ -129,7 +133,7 @@ ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it
     "zstandard": {"format"},
     "platformdirs": SETTINGS,
     "pydantic_settings": SETTINGS,
-    "pydantic": SETTINGS | TERMINAL | {"server", "ecosystem"} | VERBS,
+    "pydantic": SETTINGS | TERMINAL | {"server", "ecosystem"} | VERBS | KEYS,
     "mcp": {"server", "cli", "sources"},
     "starlette": {"server"},
     "uvicorn": {"server"},

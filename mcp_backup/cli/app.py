@@ -55,6 +55,7 @@ VERBS = {
     "forget": _Verb("retention:forget", "Drop the backups that retention does not keep."),
     "prune": _Verb("retention:prune", "Delete what no backup needs any more."),
     "export": _Verb("upkeep:export", "Take a backup out, as SQL text or as an archive."),
+    "key": _Verb("keys:key", "List, add and remove keys; make or prove a recovery kit."),
     "doctor": _Verb("upkeep:doctor", "Look at everything a backup depends on."),
     "alerts": _Verb("monitoring:alerts", "Say what was told, and try the receivers."),
     "metrics": _Verb("monitoring:metrics", "Print or write metrics for Prometheus."),

@@ -156,5 +156,6 @@ def _told(begun: Begun, proposal: Proposal, found: Found, cwd: Path) -> list[str
         "",
         "next: mcp-backup create       make the first backup",
         "      mcp-backup doctor       look at everything it depends on",
+        "      mcp-backup key recovery-kit --out kit.html    a page to print, which opens it",
         "      mcp-backup serve        let agents use it (see .mcp.json.example)",
     ]

@@ -29,6 +29,9 @@ class VerbOnRecord(StrEnum):
     PRUNE = "prune"
     CHECK = "check"
     DRILL = "drill"
+    KEY_ADD = "key-add"
+    KEY_REMOVE = "key-remove"
+    RECOVERY_KIT = "recovery-kit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from anyio import to_thread
 
-from mcp_backup.errors import IntegrityError, UnsupportedFormat, WrongPassword
+from mcp_backup.errors import IntegrityError, UnsupportedFormat, UsageError, WrongPassword
 from mcp_backup.format.crypto import MasterKey
 from mcp_backup.format.document import Document
 from mcp_backup.format.ids import KeyId, digest
@@ -44,7 +44,12 @@ def work_for(*, generated_password: bool) -> ScryptWork:
 
 
 async def find_master_key(store: Store, password: str) -> MasterKey:
-    """Return the master key that `password` opens, trying the key files in listing order.
+    """Return the master key that `password` opens; see `find_key`."""
+    return (await find_key(store, password))[1]
+
+
+async def find_key(store: Store, password: str) -> tuple[KeyId, MasterKey]:
+    """Return the key file that `password` opens and what is in it, trying them in listing order.
 
     Raises:
         WrongPassword: all key files are in order, and it opens none of them.
@@ -61,7 +66,7 @@ async def find_master_key(store: Store, password: str) -> MasterKey:
             problem = problem or error
             continue
         if master is not None:
-            return master
+            return KeyId(identity_in(name)), master
     raise problem or WrongPassword(store.location, len(names[:_TRIES]))
 
 
@@ -114,6 +119,29 @@ async def add_key(  # noqa: PLR0913 - a key file has these members
     identity = KeyId(digest(data))
     await store.put(object_name("keys", identity), data)
     return identity
+
+
+async def remove_key(store: Store, identity: KeyId, *, in_use: KeyId | None) -> None:
+    """Delete a key file; the caller holds the repository's exclusive lock.
+
+    Raises:
+        UsageError: it is the only one, or the one in use; nothing was deleted.
+    """
+    names = await store.objects("keys/")
+    short = identity.hex()[:8]
+    if names.keys() <= {object_name("keys", identity)}:
+        raise UsageError(
+            f"key {short} is the only one of {store.location}",
+            hint="Without it nobody can read the backups. Add another first: `mcp-backup key add`. "
+            "Nothing was removed.",
+        )
+    if identity == in_use:
+        raise UsageError(
+            f"key {short} is the one in use: the settings' password opens it",
+            hint="Set another key's password in the settings first (`mcp-backup key add` makes "
+            "one), then remove this. Nothing was removed.",
+        )
+    await store.delete(object_name("keys", identity))
 
 
 async def _load(store: Store, name: str) -> bytes:

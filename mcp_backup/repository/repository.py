@@ -23,14 +23,14 @@ from mcp_backup.errors import (
 from mcp_backup.format.blob import BlobKind, Decompressor
 from mcp_backup.format.config import VERSION, Config, decode_config, encode_config, new_config
 from mcp_backup.format.crypto import Buffer, MasterKey, Sealer
-from mcp_backup.format.ids import BlobId, IndexId, PackId, SnapshotId, digest
+from mcp_backup.format.ids import BlobId, IndexId, KeyId, PackId, SnapshotId, digest
 from mcp_backup.format.index import PackListing, decode_index
 from mcp_backup.format.key import generate_master_key
 from mcp_backup.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mcp_backup.format.tree import Node, decode_tree
 from mcp_backup.format.unpacked import decode_unpacked, encode_unpacked
 from mcp_backup.repository.blob_index import BlobIndex, Location, packed
-from mcp_backup.repository.keys import add_key, find_master_key, work_for
+from mcp_backup.repository.keys import add_key, find_key, work_for
 from mcp_backup.repository.objects import (
     DAMAGED,
     Directory,
@@ -69,10 +69,10 @@ async def create_repository(  # noqa: PLR0913 - clock, host and chance are argum
     """
     await _refuse_existing(store)
     if await store.objects("keys/"):
-        master = await find_master_key(store, password)
+        key_id, master = await find_key(store, password)
     else:
         master = generate_master_key(random)
-        await add_key(
+        key_id = await add_key(
             store,
             master,
             password,
@@ -84,7 +84,7 @@ async def create_repository(  # noqa: PLR0913 - clock, host and chance are argum
         )
     config = new_config(random)
     await store.put("config", Sealer(master).seal(encode_config(config)))
-    return Repository(store, config, master, now, hostname, username)
+    return Repository(store, config, master, now, hostname, username, key_id)
 
 
 async def _refuse_existing(store: Store) -> None:
@@ -115,7 +115,7 @@ async def open_repository(
         raise await _without_config(store) from None
     if not sealed:
         raise IntegrityError("config: 0 bytes", hint=_CONFIG_GONE)
-    master = await find_master_key(store, password)
+    key_id, master = await find_key(store, password)
     with about("config", _CONFIG_GONE):
         config = decode_config(Sealer(master).unseal(sealed))
     if config.version != VERSION:
@@ -123,7 +123,7 @@ async def open_repository(
             f"{store.location} is a repository of version {config.version}, wanted {VERSION}",
             hint="Run `restic migrate upgrade_repo_v2` on it once. Nothing was changed.",
         )
-    return Repository(store, config, master, now, hostname, username)
+    return Repository(store, config, master, now, hostname, username, key_id)
 
 
 _CONFIG_GONE = (
@@ -152,6 +152,7 @@ class Repository:
     now: Callable[[], datetime]
     hostname: str
     username: str
+    key_id: KeyId | None = None  # the key file that the password opened
     exclusive: bool = field(default=False, init=False)
     _sealer: Sealer = field(init=False)  # for small objects, which are unsealed without a thread
     _snapshots: dict[SnapshotId, Snapshot] = field(default_factory=dict, init=False)
