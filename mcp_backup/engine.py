@@ -84,6 +84,7 @@ class Engine:
         self.catalog = Catalog(repository)
         self.state = settings.state_dir / repository.config.id[:16]
         self.history = History(self.state / "history.db", place.now)
+        self.environ = place.environ
         self._place = place
         self._restorer = Restorer(
             Rules(

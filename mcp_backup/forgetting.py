@@ -7,7 +7,7 @@ is what was judged, and a repository that is damaged loses no backup.
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from mcp_backup.engine import Engine
 from mcp_backup.errors import IntegrityError, ObjectMissing, UnsupportedFormat
 from mcp_backup.manifest import Manifest, SourceRecord
 from mcp_backup.progress import Listener, nobody
+from mcp_backup.proof.drill import ledger_of
 from mcp_backup.recording import recorded
 from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
@@ -119,14 +120,17 @@ def policy_of(settings: Settings) -> Policy:
 
 async def verdicts(engine: Engine) -> dict[str, Verdict]:
     """Return what retention says of each backup now, by snapshot id, newest first."""
-    found = await candidates(engine.catalog)
+    found = await candidates(engine.catalog, (await ledger_of(engine).read()).proofs())
     return {each.id: each for each in judge(found, policy_of(engine.settings), engine.now())}
 
 
-async def candidates(catalog: Catalog) -> list[Candidate]:
+async def candidates(
+    catalog: Catalog, proofs: Mapping[tuple[str, str], bool] | None = None
+) -> list[Candidate]:
     """Return all snapshots as retention judges them, oldest first.
 
-    A copy is suspect by its own findings, and by comparison with the one before it.
+    A copy is suspect by its own findings, and by comparison with the one before it; what a drill
+    of it showed, by snapshot and source in `proofs`, overrules both.
     """
     found = []
     previous: dict[_Source, SourceRecord] = {}
@@ -141,7 +145,7 @@ async def candidates(catalog: Catalog) -> list[Candidate]:
                 id=backup.id.hex(),
                 time=backup.snapshot.time,
                 backup_type=backup.backup_type,
-                copies=tuple(_copies(manifest, backup, previous)) if manifest else (),
+                copies=tuple(_copies(manifest, backup, previous, proofs or {})) if manifest else (),
                 host=backup.snapshot.hostname,
                 ours=backup.ours,
                 readable=manifest is not None,
@@ -151,13 +155,18 @@ async def candidates(catalog: Catalog) -> list[Candidate]:
 
 
 def _copies(
-    manifest: Manifest, backup: Backup, previous: dict[_Source, SourceRecord]
+    manifest: Manifest,
+    backup: Backup,
+    previous: dict[_Source, SourceRecord],
+    proofs: Mapping[tuple[str, str], bool],
 ) -> Iterator[Copy]:
     for record in manifest.sources:
         source = (backup.snapshot.hostname, record.component, record.name)
         suspect = bool(suspicions(record, previous.get(source)))
-        proven = record.verified and not record.findings
-        yield Copy(f"{record.component}/{record.name}", record.outcome, proven, suspect)
+        named = f"{record.component}/{record.name}"
+        drilled = proofs.get((backup.id.hex(), named))
+        proven = record.verified and not record.findings if drilled is None else drilled
+        yield Copy(named, record.outcome, proven, suspect or drilled is False)
         if record.outcome != "failed":
             previous[source] = record
 

@@ -123,6 +123,15 @@ def _of_repository(facts: MetricFacts) -> Iterator[Metric]:
         age = max(0.0, (facts.now - facts.status.newest).total_seconds())
         what = "Age of the newest backup when this was written."
         yield _gauge("newest_backup_age_seconds", what, [], [([], age)])
+    yield _gauge(
+        "rto_seconds",
+        "How long getting everything back may take.",
+        [],
+        [([], facts.status.target_rto_hours * 3600)],
+    )
+    if facts.status.recovery_seconds is not None:
+        what = "What getting everything back takes, by the last drills."
+        yield _gauge("recovery_seconds", what, [], [([], facts.status.recovery_seconds)])
     pending = [([receiver], count) for receiver, count in sorted(facts.pending_alerts.items())]
     what = "Alerts that have not been delivered."
     yield _gauge("alerts_pending", what, ["receiver"], pending)
@@ -137,6 +146,7 @@ def _of_sources(facts: MetricFacts) -> Iterator[Metric]:
         return _gauge(f"source_{name}", what, labels, rows)
 
     sources = [([source.component, source.source], source) for source in facts.status.sources]
+    drilled = [(key, each) for key, each in sources if each.recovery_seconds is not None]
     tried = [([*key], last) for key, last in sorted(facts.last_of_sources.items())]
     yield each(
         "last_success_timestamp_seconds",
@@ -147,6 +157,16 @@ def _of_sources(facts: MetricFacts) -> Iterator[Metric]:
         "rpo_seconds",
         "How old the newest copy may be.",
         [(key, source.target_rpo_hours * 3600) for key, source in sources],
+    )
+    yield each(
+        "recovery_seconds",
+        "What getting it back takes, by its last drill.",
+        [(key, source.recovery_seconds or 0.0) for key, source in drilled],
+    )
+    yield each(
+        "drilled_timestamp_seconds",
+        "When it was last drilled; 0: never.",
+        [(key, _stamp(source.drilled)) for key, source in sources],
     )
     yield each(
         "last_ok",

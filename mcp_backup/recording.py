@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import anyio
 
 from mcp_backup.catalog import Backup, Catalog
+from mcp_backup.drill_facts import DrillReport
 from mcp_backup.errors import (
     BackupError,
     HistoryUnusable,
@@ -171,6 +172,8 @@ def _facts(report: object) -> _Facts:  # noqa: PLR0911 - one per kind of report
             return _of_targets(report.restore_id, report.targets, report.backup_id)
         case UndoReport():
             return _of_targets(report.restore_id, report.targets)
+        case DrillReport():
+            return _of_drill(report)
         case RestorePlan():
             return _Facts(backup_id=report.backup_id)
         case CheckReport():
@@ -230,6 +233,30 @@ def _of_verification(report: VerifyReport) -> _Facts:
             RunSource("", name, "findings" if name in found else "verified", 0, 0, 0.0, n)
             for name in report.sources
             for n in (found.count(name),)
+        ),
+    )
+
+
+def _of_drill(report: DrillReport) -> _Facts:
+    found = next(report.every_finding(), None)
+    first = f": {found.source}: [{found.code}] {found.message}" if found else ""
+    endings: dict[str, Ending] = {"failed": "findings", "incomplete": "partial"}
+    return _Facts(
+        endings.get(report.outcome, "completed"),
+        read=sum(each.size for each in report.results),
+        message=f"evidence {report.record}, seal {report.seal[:16]}{first}",
+        sources=tuple(
+            RunSource(
+                each.component,
+                each.source,
+                each.outcome,
+                each.size,
+                0,
+                each.seconds,
+                len(each.findings),
+                each.backup_id,
+            )
+            for each in report.results
         ),
     )
 

@@ -25,12 +25,15 @@ from apscheduler.triggers.date import DateTrigger  # type: ignore[import-untyped
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
+from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.durable import write_durably
 from mcp_backup.engine import Engine
 from mcp_backup.errors import BackupError, HistoryUnusable, SlotTaken
 from mcp_backup.forgetting import forget
 from mcp_backup.history_facts import Asker, asked_by
+from mcp_backup.proof.drill import drill
 from mcp_backup.slots import Schedule, Slot, missed, next_runs, schedules_of, zone_of
+from mcp_backup.verbs import CreateRequest
 
 logger = logging.getLogger(__name__)
 logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it tells of each wake-up
@@ -137,7 +140,8 @@ class _Leader:
         async def work() -> None:
             with asked_by(Asker("schedule", tool=slot.schedule.name, slot=slot.key)):
                 await _backed_up(self._engine, slot)
-            if not slot.schedule.request.databases:
+            request = slot.schedule.request
+            if isinstance(request, CreateRequest) and not request.databases:
                 with asked_by(Asker("schedule", tool=slot.schedule.name)):
                     await _tidied(self._engine)
 
@@ -147,12 +151,16 @@ class _Leader:
 
 async def _backed_up(engine: Engine, slot: Slot) -> None:
     """Run one slot. What goes wrong is in the log and the history, and the schedule goes on."""
+    request = slot.schedule.request
     try:
-        report = await engine.create(slot.schedule.request)
+        if isinstance(request, DrillRequest):
+            await drill(engine, request)
+            return
+        report = await engine.create(request)
     except SlotTaken:
         logger.info("run by another process: slot=%s", slot.key)
     except BackupError as error:
-        logger.error("scheduled backup failed: slot=%s [%s] %s", slot.key, error.code, error)  # noqa: TRY400 - expected, and on record
+        logger.error("scheduled run failed: slot=%s [%s] %s", slot.key, error.code, error)  # noqa: TRY400 - expected, and on record
     else:
         logger.info("scheduled backup made: slot=%s backup=%s", slot.key, report.backup_id)
 

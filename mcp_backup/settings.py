@@ -27,6 +27,7 @@ from pydantic_settings import (
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.password import resolve_password
 from mcp_backup.settings_alerts import Alerts
+from mcp_backup.settings_drills import DrillSettings, RecoverySettings
 from mcp_backup.settings_sections import (
     ConfigSettings,
     DatabaseSettings,
@@ -77,6 +78,8 @@ class Settings(BaseSettings):
     config: tuple[ConfigSettings, ...] = ()
     workflows: tuple[WorkflowSettings, ...] = ()
     restore: RestoreSettings = RestoreSettings()
+    drills: DrillSettings = DrillSettings()
+    recovery: RecoverySettings = RecoverySettings()
     server: ServerSettings = ServerSettings()
     alerts: Alerts = ()
     state_dir: UsablePath = Field(

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from mcp_backup.cron import Cron
+from mcp_backup.settings_drills import CheckSettings
 from mcp_backup.sources.source import Component, SourceSpec
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -118,6 +119,7 @@ class ScheduleSettings(Section):
     timezone: Annotated[str, AfterValidator(_timezone)] = "local"
     daily: Annotated[TimeOfDay | None, BeforeValidator(_never)] = "02:00"
     weekly: Annotated[WeekTime | None, BeforeValidator(_never)] = "sunday 03:00"
+    drill: Annotated[WeekTime | None, BeforeValidator(_never)] = "sunday 04:00"
 
 
 class Repeated(Section):
@@ -147,6 +149,7 @@ class DatabaseSettings(Repeated):
     path: UsablePath
     kind: Literal["sqlite", "duckdb"] | None = None
     exclude_tables: tuple[Filled, ...] = ()
+    checks: tuple[CheckSettings, ...] = ()
 
     def spec(self) -> SourceSpec:
         """Return the source; reads the file's first bytes when `kind` is left out."""

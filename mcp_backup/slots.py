@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from mcp_backup.cron import Cron
+from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.settings import Settings
 from mcp_backup.verbs import BackupType, CreateRequest
 
@@ -31,7 +32,7 @@ class Schedule:
 
     name: str
     when: Cron | timedelta
-    request: CreateRequest
+    request: CreateRequest | DrillRequest
 
     def slots(self, zone: tzinfo | None, since: datetime, until: datetime) -> Iterator["Slot"]:
         """Yield the slots due after `since` and not after `until`, ascending."""
@@ -94,10 +95,10 @@ def schedules_of(settings: Settings) -> tuple[Schedule, ...]:
         every_day = Cron((minute,), (hour,))
         found.append(Schedule("daily", every_day, CreateRequest(BackupType.INCREMENTAL)))
     if wanted.weekly:
-        day, _, at = wanted.weekly.partition(" ")
-        hour, minute = _clock(at)
-        once_a_week = Cron((minute,), (hour,), days_of_week=frozenset({_WEEKDAYS.index(day)}))
-        found.append(Schedule("weekly", once_a_week, CreateRequest(BackupType.FULL)))
+        request = CreateRequest(BackupType.FULL)
+        found.append(Schedule("weekly", _once_a_week(wanted.weekly), request))
+    if wanted.drill:
+        found.append(Schedule("drill", _once_a_week(wanted.drill), DrillRequest()))
     return (*found, *_of_sources(settings))
 
 
@@ -175,6 +176,12 @@ def _of_sources(settings: Settings) -> Iterator[Schedule]:
 
 def _when(every: str, cron: str) -> Cron | timedelta:
     return int(every[:-1]) * _UNITS[every[-1]] if every else Cron.parse(cron)
+
+
+def _once_a_week(text: str) -> Cron:
+    day, _, at = text.partition(" ")
+    hour, minute = _clock(at)
+    return Cron((minute,), (hour,), days_of_week=frozenset({_WEEKDAYS.index(day)}))
 
 
 def _clock(text: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from mcp_backup.engine import Engine
 from mcp_backup.errors import HistoryUnusable
 from mcp_backup.forgetting import policy_of, verdicts
 from mcp_backup.history import NewestCopy, Run, Totals
+from mcp_backup.proof.objectives import Recovery, recovery
 from mcp_backup.recording import told_by_repository
 from mcp_backup.settings import Settings
 from mcp_backup.slots import missed, next_runs, schedules_of, zone_of
@@ -68,9 +69,11 @@ async def status(engine: Engine, *, around: bool = True) -> StatusReport:
     now, settings = engine.now(), engine.settings
     backups = [backup for backup in await engine.catalog.backups() if backup.ours]
     record = await _record(engine, backups)
-    sources = tuple(_source(engine, record, now))
+    measured = await _measured(engine)
+    sources = tuple(_source(engine, record, now, measured))
     due = await to_thread.run_sync(_missed, settings, record, now)
     reasons = [*_failing(record, sources), *_at_risk(record, sources, due, now)]
+    reasons += measured.reasons() if measured else ()
     if engine.catalog.damaged:
         names = ", ".join(name[:_SHORT] for name in engine.catalog.damaged)
         reasons.insert(0, ("failing", f"{names} cannot be read; run `mcp-backup check`"))
@@ -93,6 +96,8 @@ async def status(engine: Engine, *, around: bool = True) -> StatusReport:
         ),
         missed=tuple(due),
         unprotected=tuple(await to_thread.run_sync(_unprotected, settings)) if around else (),
+        target_rto_hours=settings.objectives.rto_hours,
+        recovery_seconds=measured.seconds if measured else None,
     )
 
 
@@ -177,12 +182,23 @@ async def _told(engine: Engine) -> dict[_Source, NewestCopy]:
     return found
 
 
-def _source(engine: Engine, record: _Record, now: datetime) -> Iterator[SourceStatus]:
+async def _measured(engine: Engine) -> Recovery | None:
+    """Return what recovery takes; None where history or evidence cannot tell."""
+    try:
+        return await recovery(engine)
+    except HistoryUnusable:
+        return None
+
+
+def _source(
+    engine: Engine, record: _Record, now: datetime, measured: Recovery | None
+) -> Iterator[SourceStatus]:
     target = engine.settings.objectives.rpo_hours
     for spec in engine.settings.sources():
         key = (str(spec.component), spec.name)
         copy = record.copies.get(key)
         age = (now - copy.time) / _HOUR if copy else None
+        drill = measured.source(*key) if measured else None
         yield SourceStatus(
             source=spec.name,
             component=spec.component,
@@ -192,6 +208,8 @@ def _source(engine: Engine, record: _Record, now: datetime) -> Iterator[SourceSt
             worst_rpo_hours=_worst([*record.since.get(key, ()), now]),
             overdue=age is None or age > target,
             failure=_last_failure(record.runs, key),
+            recovery_seconds=drill.seconds if drill else None,
+            drilled=drill.drilled if drill else None,
         )
 
 
@@ -246,7 +264,8 @@ def _at_risk(
     if last and last.outcome == "findings":
         yield "at risk", f"the last backup, {last.backup_id}, holds damaged data; verify it"
     for each_due in due:
-        yield "at risk", f"the scheduled backup {each_due} was not made"
+        what = "run" if each_due.startswith("drill ") else "backup"
+        yield "at risk", f"the scheduled {what} {each_due} was not made"
     if record.problem:
         yield "at risk", record.problem
 

@@ -12,7 +12,8 @@ class SourceStatus:
 
     `last_success` is when its newest copy was begun; `rpo_hours` is how long ago that is, `None`
     if there is none. `worst_rpo_hours` is the longest time between two copies in the last 30 days,
-    until now. `failure` is why its last try failed, "" if it did not.
+    until now. `failure` is why its last try failed, "" if it did not. `recovery_seconds` is what
+    getting it back takes by its last drill, which was `drilled` then; `None` if unknown.
     """
 
     source: str
@@ -23,6 +24,8 @@ class SourceStatus:
     worst_rpo_hours: float | None
     overdue: bool
     failure: str = ""
+    recovery_seconds: float | None = None
+    drilled: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class StatusReport:
     `backups` counts those in the repository and `age_distribution` sorts them. `surplus` counts
     those that retention no longer wants, `None` if there are too many to judge on the way.
     `unprotected` names databases and servers that were found, and that no source covers; `missed`
-    the slots of the schedule that passed without a run.
+    the slots of the schedule that passed without a run. `recovery_seconds` is what getting
+    everything back takes by the last drills, `None` while a source was never drilled.
     """
 
     health: Literal["healthy", "at risk", "failing"]
@@ -73,3 +77,5 @@ class StatusReport:
     next_runs: tuple[NextRun, ...]
     missed: tuple[str, ...]
     unprotected: tuple[str, ...]
+    target_rto_hours: float = 4
+    recovery_seconds: float | None = None

@@ -13,7 +13,7 @@ def stood(report: StatusReport) -> list[str]:
     tried = facts.successes + facts.partial + facts.failures + facts.interrupted
     lines = [report.health, *(f"  {reason}" for reason in report.reasons), ""]
     if report.sources:
-        head = ("SOURCE", "PART", "LAST SUCCESS", "RPO", "WORST", "TARGET", "")
+        head = ("SOURCE", "PART", "LAST SUCCESS", "RPO", "WORST", "TARGET", "RECOVERY", "")
         lines += [*table(head, *map(_source, report.sources)), ""]
     lines += [
         f"backups: {report.backups}"
@@ -23,12 +23,20 @@ def stood(report: StatusReport) -> list[str]:
         f"sizes: read {size(facts.read_bytes)}, new {size(facts.new_bytes)}, "
         f"stored {size(facts.stored_bytes)}, compressed {facts.compression:g} times; "
         f"{seconds(facts.mean_seconds)} on average, {seconds(facts.longest_seconds)} at most",
+        f"recovery of everything: {_recovery(report)}",
         f"retention: {report.retention}; {_surplus(report.surplus)}",
         *(f"next: {each.schedule} at {moment(each.due)}" for each in report.next_runs),
         *([] if report.next_runs else ["next: nothing is scheduled"]),
         *(f"not protected: {each}" for each in report.unprotected),
     ]
     return lines
+
+
+def _recovery(report: StatusReport) -> str:
+    if report.recovery_seconds is None:
+        return "unknown until every source was drilled; run `mcp-backup drill`"
+    taken = seconds(report.recovery_seconds)
+    return f"{taken} by the last drills; target {report.target_rto_hours:g} h"
 
 
 def _surplus(number: int | None) -> str:
@@ -45,6 +53,7 @@ def _source(source: SourceStatus) -> tuple[str, ...]:
         _hours(source.rpo_hours),
         _hours(source.worst_rpo_hours),
         _hours(source.target_rpo_hours),
+        "-" if source.recovery_seconds is None else seconds(source.recovery_seconds),
         "OVERDUE" if source.overdue else "failed" if source.failure else "",
     )
 

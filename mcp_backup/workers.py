@@ -13,8 +13,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, Any
 
 import anyio
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _MAX_HEAD = 16 << 20  # schema evidence of a database with thousands of tables fits many times over
 _MAX_PAYLOAD = 64 << 20
 _GRACE_SECONDS = 2.0  # what a child gets to end by itself before it is killed
+_niceness: ContextVar[int] = ContextVar("niceness", default=0)
 _SECRET_ENVIRONMENT = "MCP_BACKUP_PASSWORD"  # noqa: S105 - a prefix of names, not a password
 
 
@@ -98,6 +100,19 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
         return None
 
 
+@contextmanager
+def gently(niceness: int) -> Iterator[None]:
+    """Have the children started within the block yield to everybody else, by that much.
+
+    Linux gives them the disk by the same measure, as they have no I/O priority of their own.
+    """
+    token = _niceness.set(niceness)
+    try:
+        yield
+    finally:
+        _niceness.reset(token)
+
+
 @asynccontextmanager
 async def worker(module: str, task: str, arena: Arena | None = None) -> AsyncIterator[Worker]:
     """Run `python -m module` as a child for the duration of the block.
@@ -134,7 +149,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     inherited = [theirs.fileno()] + ([arena.fd] if arena else [])
     place = f"{arena.fd}:{arena.slots}" if arena else ""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", "-m", module, str(theirs.fileno()), place],
         pass_fds=inherited,
         stdin=subprocess.DEVNULL,
@@ -143,6 +158,10 @@ def _start(
         start_new_session=True,  # Ctrl-C in the terminal is ours to handle, not the child's
         env={k: v for k, v in os.environ.items() if not k.startswith(_SECRET_ENVIRONMENT)},
     )
+    if niceness := _niceness.get():
+        with suppress(OSError):  # it has ended, and will be told of
+            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+    return process
 
 
 def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:

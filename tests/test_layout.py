@@ -1,6 +1,7 @@
 """The architecture, as tests: who may import whom, which room has which colour, how big things are.
 
     doors        cli  server  ecosystem  discovery  terminal…
+    proof        proof (drills, evidence, objectives) on top of the verbs
     the verbs    engine  catalog  export  forgetting  opening  place  doctor
     directions   backup │ restore                       strangers to each other
     news         alerts  metrics
@@ -26,7 +27,7 @@ FUNCTION_LINES = 50  # without its docstring
 
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
-SETTINGS |= {"settings_workflows"}
+SETTINGS |= {"settings_workflows", "settings_drills"}
 HISTORY = {"history", "history_facts", "history_file"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
 VERBS |= {"kit_record"}
@@ -37,6 +38,7 @@ TERMINAL = {
     "cli",
     "terminal",
     "terminal_bars",
+    "terminal_drills",
     "terminal_progress",
     "terminal_reports",
     "terminal_status",
@@ -44,6 +46,7 @@ TERMINAL = {
     "discovery_servers",
 }
 LEAVES = {
+    "drill_facts",
     "status_report",
     "errors",
     "durable",
@@ -55,11 +58,12 @@ LEAVES = {
     "manifest",
     "verbs",
 }
+PROOF = {"proof"}  # drills and their evidence; restores into scratch only
 DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore", "alerts"}
 BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY | {"slots"}
-DOORS = {"errors", "progress", "verbs", "history_facts", "status_report"}
+DOORS = {"drill_facts", "errors", "progress", "verbs", "history_facts", "status_report"}
 TELLING = {"alerts", "metrics"}
 PRINTING = DOORS | {"terminal"}
 
@@ -76,13 +80,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "suspicion": {"manifest"} | SOURCE,
     "verbs": {"errors", "manifest"} | SOURCE,
     "status_report": set(),
+    "drill_facts": {"verbs"} | SOURCE,
     **dict.fromkeys(HISTORY, HISTORY | {"errors"}),
     "cron": set(),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
-    "slots": {"verbs", "cron"} | SETTINGS,
+    "slots": {"verbs", "cron", "drill_facts"} | SETTINGS,
     **{each: {"errors", "durable"} for each in INSTALLING},
     "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule"},
-    "schedule": VERBS | SETTINGS | DROPPING | DOORS | {"slots", "durable"},
+    "schedule": VERBS | SETTINGS | DROPPING | DOORS | PROOF | {"slots", "durable"},
     "format": {"errors"},
     "store": {"errors", "durable"},
     "repository": {
@@ -101,9 +106,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "alerts": {"errors", "durable", "verbs", "history_facts", "status_report"} | SETTINGS,
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS),
-    **dict.fromkeys(DROPPING, BELOW | VERBS),
+    **dict.fromkeys(PROOF, BELOW | VERBS),
+    **dict.fromkeys(DROPPING, BELOW | VERBS | PROOF),
     **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
-    **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | {"discovery"}),
+    **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | PROOF | {"discovery"}),
     **dict.fromkeys(TERMINAL, PRINTING | {"discovery_servers"}),
     "metrics": BELOW | VERBS | {"status"},
     "cli": DOORS
@@ -115,9 +121,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | KEYS
     | TELLING
     | STATUS
+    | PROOF
     | INSTALLING
     | {"server"},
-    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | {"schedule"},
+    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | PROOF | {"schedule"},
     "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | {"scheduler_thread"},
     "__main__": {"cli"},
     "__init__": {"ecosystem"},

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_backup.cron import Cron
+from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.settings import Settings
 from mcp_backup.settings_sections import (
     ConfigSettings,
@@ -174,6 +175,7 @@ def test_the_schedules_are_those_of_the_settings(tmp_path: Path) -> None:
     assert found == {
         "daily": CreateRequest(BackupType.INCREMENTAL),
         "weekly": CreateRequest(BackupType.FULL),
+        "drill": DrillRequest(),
         "databases 15m": CreateRequest(BackupType.DATABASE, ("a", "b")),
         "databases 0 */4 * * *": CreateRequest(BackupType.DATABASE, ("c",)),
         "config 1d": CreateRequest(BackupType.CONFIG),

@@ -232,7 +232,7 @@ async def test_a_slot_that_passed_without_a_run_is_said(tmp_path: Path, clock: C
         assert report.health == "at risk"
         assert any("daily" in each for each in report.missed)
         assert all("was not made" in each for each in report.reasons)
-        assert {run.schedule for run in report.next_runs} == {"daily", "weekly"}
+        assert {run.schedule for run in report.next_runs} == {"daily", "weekly", "drill"}
 
         for slot in slots(schedules_of(system.settings), None, NOON, clock.time):
             with asked_by(Asker("schedule", slot=slot.key)):

@@ -54,6 +54,8 @@ VERBS = {
     "check": _Verb("upkeep:check", "Look for damage in the repository."),
     "forget": _Verb("retention:forget", "Drop the backups that retention does not keep."),
     "prune": _Verb("retention:prune", "Delete what no backup needs any more."),
+    "drill": _Verb("proving:drill", "Restore into scratch for real, and put it on record."),
+    "evidence": _Verb("proving:evidence", "Say what drills proved, as a list or a report."),
     "export": _Verb("upkeep:export", "Take a backup out, as SQL text or as an archive."),
     "key": _Verb("keys:key", "List, add and remove keys; make or prove a recovery kit."),
     "doctor": _Verb("upkeep:doctor", "Look at everything a backup depends on."),

@@ -19,6 +19,8 @@ class SourceStatusReply(Reply):
     worst_rpo_hours: float | None
     overdue: bool
     failure: str
+    recovery_seconds: float | None
+    drilled: AwareDatetime | None
 
     @classmethod
     def of(cls, source: SourceStatus) -> Self:
@@ -31,6 +33,8 @@ class SourceStatusReply(Reply):
             worst_rpo_hours=source.worst_rpo_hours,
             overdue=source.overdue,
             failure=clipped(source.failure),
+            recovery_seconds=source.recovery_seconds,
+            drilled=source.drilled,
         )
 
 
@@ -47,6 +51,8 @@ class StatusReply(Reply):
     health: Literal["healthy", "at risk", "failing"]
     reasons: list[str]
     target_rpo_hours: float
+    target_rto_hours: float
+    recovery_seconds: float | None
     sources: list[SourceStatusReply]
     backups: int
     newest: AwareDatetime | None
@@ -69,6 +75,8 @@ class StatusReply(Reply):
             health=report.health,
             reasons=[clipped(each) for each in report.reasons[:rows]],
             target_rpo_hours=report.target_rpo_hours,
+            target_rto_hours=report.target_rto_hours,
+            recovery_seconds=report.recovery_seconds,
             sources=[SourceStatusReply.of(each) for each in sources[:rows]],
             backups=report.backups,
             newest=report.newest,
@@ -97,6 +105,7 @@ def status_summary(reply: StatusReply) -> str:
         + ", ".join(f"{count} of {age}" for age, count in reply.age_distribution.items() if count),
         f"{facts['successes']:g} succeeded, {facts['partial']:g} partly, {facts['failures']:g} "
         f"failed; {size(int(facts['stored_bytes']))} stored, compressed {facts['compression']:g}x.",
+        _recovery(reply),
         f"Kept: {reply.retention}"
         + (f"; {reply.surplus} may be forgotten." if reply.surplus else "."),
         *(f"Next: {each.schedule} at {each.due:%Y-%m-%d %H:%M} UTC" for each in reply.next_runs),
@@ -105,6 +114,13 @@ def status_summary(reply: StatusReply) -> str:
     if reply.omitted:
         lines.append(f"({reply.omitted} more left out)")
     return "\n".join(lines)
+
+
+def _recovery(reply: StatusReply) -> str:
+    if reply.recovery_seconds is None:
+        return "Time to recover everything: unknown until every source was drilled (run_drill)."
+    taken = f"{reply.recovery_seconds:.1f} s by the last drills"
+    return f"Time to recover everything: {taken}; {reply.target_rto_hours:g} hours are allowed."
 
 
 def _source(source: SourceStatusReply, target: float) -> str:

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from mcp_backup.errors import UsageError
 from mcp_backup.server.closed import closed, told
 from mcp_backup.server.consent import Consent, consented, restore_question, undo_question
+from mcp_backup.server.drill_tool import run_drill_tool
 from mcp_backup.server.keeper import EngineSource
 from mcp_backup.server.listener import listener
 from mcp_backup.server.replies import (
@@ -78,6 +79,7 @@ def backup_tools(engine: EngineSource) -> list[Tool]:
         _verify_backup(engine),
         _restore_backup(engine),
         _undo_restore(engine),
+        run_drill_tool(engine),
     ]
 
 

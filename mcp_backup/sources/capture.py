@@ -241,6 +241,26 @@ async def put_back(spec: SourceSpec, directory: Path) -> list[str]:
     return [str(note) for note in notes]
 
 
+async def ask(kind: str, directory: Path, query: str, seconds: float) -> int | float | str | None:
+    """Return the first value that a query gives on a staged copy of a database.
+
+    It may only read, and takes at most about that many seconds. None is a value that is neither
+    number nor text.
+
+    Raises:
+        SourceUnreadable: the query is refused, fails, gives no row, or takes too long.
+    """
+    value = await _asked(
+        f"asking {directory}",
+        "ask",
+        kind=kind,
+        directory=str(directory),
+        query=query,
+        seconds=seconds,
+    )
+    return value if isinstance(value, int | float | str) else None
+
+
 async def export_sql(image: Path, out: Path) -> str:
     """Write a database image as SQL text to `out`; return how it was proven to be exact.
 

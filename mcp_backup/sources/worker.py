@@ -129,6 +129,11 @@ def _reach(fields: Fields) -> Any:
     return remote_kind(spec.kind).reach(spec)
 
 
+def _ask(fields: Fields) -> Any:
+    asked = database_kind(fields["kind"])
+    return asked.ask(Path(fields["directory"]), fields["query"], fields["seconds"])
+
+
 def _export_sql(fields: Fields) -> Any:
     exporter = import_module("mcp_backup.sources.export_sql")
     return exporter.export_sql(Path(fields["image"]), Path(fields["out"]))
@@ -146,6 +151,7 @@ _OPERATIONS: Mapping[str, Callable[[Fields], Any]] = {
     "signature": _signature,
     "signature_of": _signature_of,
     "reach": _reach,
+    "ask": _ask,
     "export_sql": _export_sql,
 }
 

@@ -29,6 +29,7 @@ TOOLS = [
     "verify_backup",
     "restore_backup",
     "undo_restore",
+    "run_drill",
 ]
 YES = {"action": "accept", "content": {"confirm": True}}
 TOOL_FAILED = 5  # the Inspector's exit code

@@ -18,6 +18,7 @@ CALLS: dict[str, dict[str, str]] = {
     "verify_backup": {},
     "restore_backup": {},
     "undo_restore": {"restore_id": "restore_20261122_211841_1ed2c86d"},
+    "run_drill": {},
 }
 
 

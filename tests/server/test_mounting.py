@@ -43,6 +43,7 @@ async def test_annotations_say_what_each_tool_may_do(machine: Machine) -> None:
         "backup_status": (True, False),
         "restore_backup": (False, True),
         "undo_restore": (False, True),
+        "run_drill": (False, False),
     }
 
 

@@ -1,0 +1,196 @@
+"""What recovery takes and what it would lose, by measure: from the history and from drills.
+
+    data-loss window   time between two copies of a source; the one until now, and the worst of 30
+                       days, from when each backup began
+    time to recover    what the last good drill of the source's newest copy took, scaled up by
+                       bytes where the source has grown since
+    whole system       opening the repository, finding the backup, and every source after the
+                       other in start order, by the same drills
+
+Nobody's time to notice, to decide, or to find a machine is in it. What was never drilled has no
+time, and then the whole has none either.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from mcp_backup.drill_facts import DrilledSource
+from mcp_backup.engine import Engine
+from mcp_backup.history import NewestCopy
+from mcp_backup.proof.choosing import in_start_order
+from mcp_backup.proof.drill import ledger_of
+from mcp_backup.proof.evidence import Evidence, Record
+from mcp_backup.settings import Settings
+from mcp_backup.sources.source import SourceSpec
+
+METHOD = (
+    "The sum of the last drills, in start order and one after the other: open the repository with "
+    "the key, find the backup, then of each source restore, examine, ask the owner's checks, put "
+    "in place. Scaled up by bytes where a source has grown since its drill. Not in it: the time "
+    "people need to notice, to decide, and to find a machine."
+)
+LOOK_BACK = timedelta(days=30)
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecovery:
+    """One source: hours of data that would be lost now and at worst, seconds to have it back.
+
+    `last` is the last drill of its newest copy, good or bad; None: it was never drilled. `scale`
+    is how much larger the source has become since.
+    """
+
+    source: str
+    component: str
+    rpo_hours: float | None
+    worst_rpo_hours: float | None
+    seconds: float | None
+    scale: float
+    last: DrilledSource | None
+    drilled: datetime | None
+
+    @property
+    def key(self) -> str:
+        """The source with its component."""
+        return f"{self.component}/{self.source}"
+
+    @property
+    def proven(self) -> bool:
+        """Whether its last drill was good."""
+        return self.last is not None and self.last.outcome == "proven"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The whole system, sources in start order. `seconds` is None while something has no time.
+
+    `problems` are what is wrong with the evidence, `failed` what the last drill found wrong that
+    concerns no single source.
+    """
+
+    sources: tuple[SourceRecovery, ...]
+    opening_seconds: float
+    seconds: float | None
+    target_rpo_hours: float
+    target_rto_hours: float
+    failed: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def late(self) -> bool:
+        """Whether recovering everything takes longer than the objective allows."""
+        return self.seconds is not None and self.seconds > self.target_rto_hours * 3600
+
+    def source(self, component: str, name: str) -> SourceRecovery | None:
+        """Return one source's."""
+        key = f"{component}/{name}"
+        return next((each for each in self.sources if each.key == key), None)
+
+    def reasons(self) -> Iterator[tuple[str, str]]:
+        """Yield what the status says of it: a word and why."""
+        for fact in self.failed:
+            yield "failing", f"the last drill failed: {fact}"
+        for each in self.sources:
+            if each.last is not None and each.last.outcome == "failed":
+                first = each.last.findings[0]
+                yield (
+                    "failing",
+                    f"the last drill of {each.key} failed on {each.last.backup_id}: "
+                    f"[{first.code}] {first.subject}: {first.message}",
+                )
+        if self.late and self.seconds is not None:
+            yield (
+                "failing",
+                f"getting everything back takes {self.seconds / 3600:.1f} hours by the last "
+                f"drills, and {self.target_rto_hours:g} are allowed",
+            )
+        for problem in self.problems:
+            yield "at risk", f"{problem}; see `mcp-backup evidence`"
+
+
+async def recovery(engine: Engine, evidence: Evidence | None = None) -> Recovery:
+    """Measure. Changes nothing.
+
+    Raises:
+        HistoryUnusable: history or evidence cannot be read.
+    """
+    found = evidence or await ledger_of(engine).read()
+    now, history = engine.now(), engine.history
+    newest = await history.newest_copies()
+    since = await history.copies_since(now - LOOK_BACK)
+    sizes = await _sizes(engine, newest)
+    drilled = found.last_of_sources()
+    sources = []
+    for spec in in_start_order(engine.settings):
+        key = (str(spec.component), spec.name)
+        times = list(since.get(key, ()))
+        copy = newest.get(key)
+        drill = drilled.get(f"{spec.component}/{spec.name}")
+        sources.append(_source(spec, copy, [*times, now], drill, sizes.get(key, 0)))
+    return _whole(engine.settings, found, sources)
+
+
+def _source(
+    spec: SourceSpec,
+    copy: NewestCopy | None,
+    times: Sequence[datetime],
+    drill: tuple[Record, DrilledSource] | None,
+    size: int,
+) -> SourceRecovery:
+    now = times[-1]
+    gaps = [(later - earlier) / _HOUR for earlier, later in pairwise(times)]
+    last = drill[1] if drill else None
+    scale = max(1.0, size / last.size) if last and last.size and size else 1.0
+    good = last is not None and last.outcome == "proven"
+    return SourceRecovery(
+        source=spec.name,
+        component=str(spec.component),
+        rpo_hours=round(max((now - copy.time) / _HOUR, 0.0), 2) if copy else None,
+        worst_rpo_hours=round(max(gaps), 2) if gaps else None,
+        seconds=round(last.seconds * scale, 3) if last and good else None,
+        scale=round(scale, 3),
+        last=last,
+        drilled=drill[0].drill.started if drill else None,
+    )
+
+
+def _whole(settings: Settings, evidence: Evidence, sources: Sequence[SourceRecovery]) -> Recovery:
+    last = evidence.records[-1].drill if evidence.records else None
+    opening = round(sum(phase.seconds for phase in last.phases), 3) if last else 0.0
+    times = [each.seconds for each in sources]
+    known = [seconds for seconds in times if seconds is not None]
+    whole = sources and len(known) == len(times)
+    objectives = settings.objectives
+    return Recovery(
+        sources=tuple(sources),
+        opening_seconds=opening,
+        seconds=round(opening + sum(known), 3) if whole else None,
+        target_rpo_hours=objectives.rpo_hours,
+        target_rto_hours=objectives.rto_hours,
+        failed=tuple(
+            f"{each.source}: [{each.code}] {each.subject}: {each.message}"
+            for each in (last.findings if last else ())
+        ),
+        problems=evidence.problems,
+    )
+
+
+async def _sizes(
+    engine: Engine, newest: Mapping[tuple[str, str], NewestCopy]
+) -> dict[tuple[str, str], int]:
+    """Return how large each source's newest copy is; what cannot be told is left out."""
+    wanted = {copy.backup_id for copy in newest.values()}
+    found: dict[tuple[str, str], int] = {}
+    for backup in await engine.catalog.backups():
+        if backup.backup_id not in wanted:
+            continue
+        manifest = await engine.catalog.legible(backup)
+        for record in manifest.sources if manifest else ():
+            key = (str(record.component), record.name)
+            copy = newest.get(key)
+            if copy and copy.backup_id == backup.backup_id and record.evidence:
+                found[key] = sum(file.size for file in record.evidence.files)
+    return found
