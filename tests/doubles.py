@@ -110,6 +110,9 @@ class FaultyStore:
     async def size(self, name: str) -> int:
         return await self._played("size", name, lambda: self.store.size(name))
 
+    async def is_prompt(self) -> bool:
+        return await self.store.is_prompt()
+
     async def objects(self, prefix: str) -> Mapping[str, int]:
         return await self._played("objects", prefix, lambda: self.store.objects(prefix))
 

@@ -1,9 +1,17 @@
 """Locks: restic's, so that we and restic keep out of each other's way.
 
     list and load all locks; stop on a conflict
-    write ours; wait 200 ms; list again; on a conflict remove ours and stop
+    write ours; wait 200 ms where the store is not prompt; list again; on a conflict remove ours
+    and stop
     every 5 minutes: write a new one, then remove the old one
     at the end: remove ours
+
+The wait is for locks that were written before ours and are not listed yet. A store that is prompt
+has none: everybody writes first and lists then, and of any two who do so, the one whose lock was
+there last begins to list when both are there, and sees the other's. That needs nothing of the
+other, so restic may wait or not. Nor does a lock slip through while it is refreshed: the new one
+is there before the old one goes, so only a listing that began before the one and came to its end
+after the other can miss both, and of our two listings the second begins after the first has ended.
 
 A conflict is another lock when either is exclusive. restic never looks past a lock, however old;
 so what a killed process left must go, or no `restic check` or `prune` works any more. We remove
@@ -42,8 +50,9 @@ logger = logging.getLogger(__name__)
 class LockTimes:
     """How long everything about locks takes. Restic relies on the first four being as they are.
 
-    `settle` must exceed the time a lock takes to become visible to others; `give_up` lies
-    before `stale` by more than a refresh can take, so that we stop before others ignore us.
+    `settle` must exceed the time others' locks take to become visible, where that takes any;
+    `give_up` lies before `stale` by more than a refresh can take, so that we stop before others
+    ignore us.
     """
 
     settle: timedelta = timedelta(milliseconds=200)
@@ -76,8 +85,9 @@ async def locked(
 ) -> AsyncIterator[None]:
     """Hold a lock for the duration of the block; with `wait`, try that many seconds to get it.
 
-    A lock is waited for after it was written, in case somebody wrote another at the same time;
-    `meanwhile` is done in that time. It reads, and relies on nothing that the lock protects.
+    After a lock was written, others are looked for again, in case somebody wrote one at the same
+    time, and where the store is slow to list them they are waited for. `meanwhile` is done in
+    that time. It reads, and relies on nothing that the lock protects.
 
     When the lock can no longer be refreshed, the block is cancelled and `RepositoryLocked`
     raised: others may then change what the block relies on. A cancel or failure at any point
@@ -154,7 +164,8 @@ class _Holder:
         await self._write()
         async with task_group() as tasks:
             tasks.start_soon(self._meanwhile)
-            await anyio.sleep(self._times.settle.total_seconds())
+            if not await self._repository.store.is_prompt():
+                await anyio.sleep(self._times.settle.total_seconds())
         self._refuse_conflicts(await self._others())
 
     def _pause(self) -> float:

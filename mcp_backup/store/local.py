@@ -25,6 +25,7 @@ from mcp_backup.durable import (
     remove_durably,
 )
 from mcp_backup.errors import IntegrityError
+from mcp_backup.store.filesystems import is_own_disk
 from mcp_backup.store.layout import (
     DIRECTORIES,
     PACK_DIRECTORIES,
@@ -99,6 +100,14 @@ class LocalStore:
     async def delete(self, name: str) -> None:
         """Remove the object, durably; removing what is not there succeeds."""
         await to_thread.run_sync(self._delete, checked_name(name))
+
+    async def is_prompt(self) -> bool:
+        """Tell whether a listing has all that was put before, as on a disk of our own.
+
+        There a kernel answers for the directory itself: a name that was linked is in every
+        listing opened afterwards (POSIX leaves open only what happens during one).
+        """
+        return await to_thread.run_sync(is_own_disk, self._root)
 
     def _create_layout(self) -> None:
         with self._translated("create", "the repository's directories"):

@@ -56,6 +56,10 @@ class MemoryStore:
         """
         return len(await self._found(name))
 
+    async def is_prompt(self) -> bool:
+        """Tell that a listing has everything: it reads the dictionary itself."""
+        return True
+
     async def objects(self, prefix: str) -> Mapping[str, int]:
         """Return name → size in bytes of what is under `prefix`, in the names' order."""
         checked_prefix(prefix)

@@ -56,6 +56,10 @@ class RetryingStore:
         """Return the object's size in bytes."""
         return await self._tried(f"size {name}", lambda: self._store.size(name))
 
+    async def is_prompt(self) -> bool:
+        """Tell what the wrapped store tells."""
+        return await self._store.is_prompt()
+
     async def objects(self, prefix: str) -> Mapping[str, int]:
         """Return name → size in bytes of what is under `prefix`."""
         return await self._tried(f"list {prefix}", lambda: self._store.objects(prefix))

@@ -48,3 +48,10 @@ class Store(Protocol):
     async def delete(self, name: str) -> None:
         """Remove the object; removing what is not there succeeds. Durable like `put`."""
         ...
+
+    async def is_prompt(self) -> bool:
+        """Tell whether a listing surely has every object whose `put` returned before it began.
+
+        Whoever put it: another process, another program. False where that may take a moment.
+        """
+        ...
