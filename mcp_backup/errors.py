@@ -5,7 +5,8 @@
     │   ├── SettingsInvalid        the settings file or environment is wrong
     │   ├── UnknownBackup          no snapshot answers to that id
     │   ├── UnknownSource          no source of that name
-    │   └── UnknownPlan            no plan, restore or undo point of that id
+    │   ├── UnknownPlan            no plan, restore or undo point of that id
+    │   └── NotPermitted           the caller's scopes do not cover it
     ├── ServerUnreachable          no MCP server answers at that address
     ├── HistoryUnusable            what happened could not be put on record, or read from there
     ├── SlotTaken                  the schedule's slot has been run, or is being run
@@ -42,6 +43,7 @@ Codes are part of the MCP contract and never change their meaning. Messages are 
 what, which, expected and got. Hints are sentences: what to do next, and what is still true.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -103,6 +105,20 @@ class UnknownPlan(UsageError):
     """No plan, restore or undo point of that id."""
 
     code = "unknown-plan"
+
+
+class NotPermitted(UsageError):
+    """The caller's scopes do not cover what it asks for; nothing was done."""
+
+    code = "not-permitted"
+
+    def __init__(self, tool: str, needed: str, scopes: Sequence[str]) -> None:
+        """Name the tool, the scope it needs, and those that the caller has."""
+        super().__init__(
+            f"{tool} needs the scope {needed!r}; you have {', '.join(scopes) or 'none'}",
+            hint="Ask the person: scopes are set by them alone, in `server.scopes` of the settings "
+            "or with `mcp-backup token create`. Nothing was done.",
+        )
 
 
 class ServerUnreachable(BackupError):

@@ -36,9 +36,9 @@ from mcp_backup.settings_sections import (
     RestoreSettings,
     RetentionSettings,
     ScheduleSettings,
-    ServerSettings,
     UsablePath,
 )
+from mcp_backup.settings_server import ServerSettings
 from mcp_backup.settings_wording import Origin, invalid, unknown_variable
 from mcp_backup.settings_workflows import WorkflowSettings
 from mcp_backup.sources.source import SourceSpec
@@ -51,6 +51,9 @@ _PATHS = (  # the settings that are paths, and so relative to somewhere
     ("repository", "location"),
     ("repository", "password_file"),
     ("restore", "scratch"),
+    ("server", "tls_cert"),
+    ("server", "tls_key"),
+    ("server", "oauth", "jwks_file"),
     ("state_dir",),
     ("databases", "path"),
     ("config", "root"),

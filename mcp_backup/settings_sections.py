@@ -181,15 +181,6 @@ class RestoreSettings(Section):
     undo_keep: Annotated[int, Field(ge=1)] = 5
 
 
-class ServerSettings(Section):
-    """Where the HTTP server listens, and who may talk to it."""
-
-    host: Filled = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8765
-    allowed_hosts: tuple[Filled, ...] = ()
-    allowed_origins: tuple[Filled, ...] = ()
-
-
 def _kind_of(path: Path) -> str:
     """Tell a database's kind from its header. What cannot be read is for the worker to explain."""
     try:

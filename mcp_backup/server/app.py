@@ -11,13 +11,16 @@ from mcp_backup import __version__
 from mcp_backup.server.alerting import alerting
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.server.scheduling import scheduling
+from mcp_backup.server.scopes import keep_to_scopes
 from mcp_backup.server.tools import backup_tools
+from mcp_backup.settings_server import ServerSettings
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
     from mcp_backup.settings import Settings
 
 NAME = "mcp-backup"
+_DEFAULTS = ServerSettings()
 _HOUR_MS = 3_600_000  # the list of tools changes with the program only
 
 INSTRUCTIONS = """\
@@ -32,12 +35,17 @@ An error reads "[code] fact. next step."; follow the next step."""
 
 
 def build_server(
-    keeper: EngineKeeper, *, scheduled: bool = False, alerted: "Settings | None" = None
+    keeper: EngineKeeper,
+    *,
+    scheduled: bool = False,
+    alerted: "Settings | None" = None,
+    server: ServerSettings = _DEFAULTS,
 ) -> MCPServer[None]:
     """Return the MCP server on the keeper's engine, which is opened when the server starts.
 
     With `scheduled`, the server also runs the schedule, or waits to, as long as it lives; with
-    `alerted`, it tells those settings' receivers what goes wrong.
+    `alerted`, it tells those settings' receivers what goes wrong. `server` says what clients may
+    do that show no token.
     Configure logging first: the SDK does it otherwise, for the whole process.
     """
 
@@ -57,8 +65,9 @@ def build_server(
         instructions=INSTRUCTIONS,
         tools=backup_tools(keeper.engine),
         lifespan=lifespan,
-        cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="public")},
+        cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="private")},
         subscriptions=False,
+        middleware=[keep_to_scopes(server.scopes)],
     )
 
 

@@ -19,9 +19,10 @@ from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mcp_backup.errors import BackupError, UsageError
+from mcp_backup.errors import BackupError, NotPermitted, UsageError
 from mcp_backup.history_facts import Asker, asked_by
 from mcp_backup.server.replies import Reply
+from mcp_backup.server.scopes import refuse_outsiders
 from mcp_backup.server.wording import readable, sentence
 
 ERROR_META = "mcp-backup/error"  # the key of `_meta` under which an error's facts are
@@ -39,6 +40,10 @@ class ClosedTool(Tool):
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> Any:
         """Run the tool; expected failures are results with `is_error`, never exceptions."""
+        try:
+            refuse_outsiders(self.name)
+        except NotPermitted as error:
+            return refused(error)
         try:
             self.fn_metadata.validate_arguments(arguments)
         except ValidationError as error:

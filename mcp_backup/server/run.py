@@ -30,7 +30,12 @@ def serve_stdio(settings: Settings) -> None:
     log_to_stderr()
     keeper = EngineKeeper(opening_of(settings))
     try:
-        server = build_server(keeper, scheduled=settings.schedule.enabled, alerted=settings)
+        server = build_server(
+            keeper,
+            scheduled=settings.schedule.enabled,
+            alerted=settings,
+            server=settings.server,
+        )
         anyio.run(_serve, server, keeper)
     except* BrokenPipeError:
         logger.info("the client has gone")

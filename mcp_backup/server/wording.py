@@ -3,13 +3,17 @@
 from typing import Any
 
 MESSAGE_LIMIT = 400  # characters of one message or note; an error sentence with its hint fits
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 
 
 def readable(value: Any) -> Any:
-    """Escape control characters, and bytes of file names that are not text."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode().translate(_CONTROLS)
+    """Escape what a reader does not see, and bytes of file names that are not text.
+
+    Notes, names and messages come from whoever wrote the data. Control characters, overrides of
+    the direction of writing and invisible characters could make a person read something else
+    than a model does.
+    """
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(char if char.isprintable() else _escaped(char) for char in value)
     if isinstance(value, list):
         return [readable(each) for each in value]
     return value
@@ -33,3 +37,10 @@ def size(count: int) -> str:
     while amount >= 1024 and units[1:]:
         amount, units = amount / 1024, units[1:]
     return f"{amount:.1f} {units[0]}"
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
