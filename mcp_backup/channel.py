@@ -8,6 +8,7 @@ start for each operation, so what a worker imports is kept small: the parent's e
 event loop, is in `workers.py`.
 """
 
+import gc
 import json
 import os
 import signal
@@ -80,6 +81,7 @@ def serve_child(argv: list[str]) -> tuple[Channel, Arena | None]:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # restic probes lock holders with it
     os.umask(0o077)
+    gc.disable()  # one task, then the end: there is no time for cycles to add up
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     channel = Channel(socket.socket(fileno=int(argv[1])))
     if not argv[2]:

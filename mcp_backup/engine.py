@@ -133,7 +133,7 @@ class Engine:
                     with suppress(SourceError):  # which the capture meets again, and tells
                         marks[:] = await fingerprints(specs)
                 elif await to_thread.run_sync(_database_bytes, specs) >= _LARGE:
-                    await pool.start()
+                    pool.begin()
 
         async with (
             workspace(self.settings.scratch) as scratch,

@@ -73,13 +73,17 @@ class Sealer:
         of that is read before anything is written.
         """
         size = len(plaintext)
-        if size > len(self._scratch):
-            self._scratch = memoryview(bytearray(size))
         self._begin(iv)
-        ciphertext = self._scratch[:size]
-        self._ctr.update_into(plaintext, ciphertext)
+        if isinstance(plaintext, bytes):  # nobody writes over that
+            ciphertext = out[IV_SIZE : IV_SIZE + size]
+            self._ctr.update_into(plaintext, ciphertext)
+        else:
+            if size > len(self._scratch):
+                self._scratch = memoryview(bytearray(size))
+            ciphertext = self._scratch[:size]
+            self._ctr.update_into(plaintext, ciphertext)
+            out[IV_SIZE : IV_SIZE + size] = ciphertext
         out[:IV_SIZE] = iv
-        out[IV_SIZE : IV_SIZE + size] = ciphertext
         out[IV_SIZE + size : OVERHEAD + size] = Poly1305.generate_tag(self._r + mask, ciphertext)
         return OVERHEAD + size
 

@@ -7,6 +7,7 @@ else about a backup depends on where.
 """
 
 import os
+import sys
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -178,6 +179,11 @@ class SealingPool:
             if not self._processes:
                 await self._start()
         self._thread_requests = 0
+
+    def begin(self) -> None:
+        """Have the processes started, without waiting; until they are there, a thread works."""
+        self._thread_requests = sys.maxsize
+        self._tasks.start_soon(self.start)
 
     async def hash(self, slot: int, lengths: Sequence[int]) -> bytes:
         """Return the ids, 32 bytes each, of the chunks that fill the slot from its start."""

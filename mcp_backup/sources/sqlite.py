@@ -63,10 +63,10 @@ def capture(spec: SourceSpec, sink: Sink, scratch: Path) -> Evidence:
         sink.notes += seen.notes
         entry = _entry(spec, seen)
         if not seen.blocks_writers and not _excluded(spec):
+            found = facts(seen.connection, sink.notes)  # while those who seal pages are starting
             sink.entry(entry)
             stream(seen.connection, sink.write_at)
             file = sink.end_file(seen.live.path)
-            found = facts(seen.connection, sink.notes)
         else:
             copy = scratch / "image"
             copy_to_file(seen.connection, str(copy))
