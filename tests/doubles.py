@@ -15,7 +15,7 @@ To meet every call once: run with no faults, then for each n of `range(1, len(st
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -115,6 +115,9 @@ class FaultyStore:
 
     async def objects(self, prefix: str) -> Mapping[str, int]:
         return await self._played("objects", prefix, lambda: self.store.objects(prefix))
+
+    async def names(self, prefix: str) -> Collection[str]:
+        return await self._played("objects", prefix, lambda: self.store.names(prefix))
 
     async def delete(self, name: str) -> None:
         await self._played("delete", name, lambda: self.store.delete(name))

@@ -156,6 +156,7 @@ class Repository:
     exclusive: bool = field(default=False, init=False)
     _sealer: Sealer = field(init=False)  # for small objects, which are unsealed without a thread
     _snapshots: dict[SnapshotId, Snapshot] = field(default_factory=dict, init=False)
+    _listing: tuple[set[str], dict[SnapshotId, Snapshot]] = field(default=(set(), {}), init=False)
     _index: BlobIndex | None = field(default=None, init=False)
     _indexed: set[IndexId] = field(default_factory=set, init=False)  # index files in `_index`
     _index_current: bool = field(default=False, init=False)  # no prune can have come in between
@@ -209,11 +210,21 @@ class Repository:
                     raise
                 damaged[identity] = error
 
-        there = {SnapshotId(identity_in(name)) for name in await self.store.objects("snapshots/")}
+        names = set(await self.store.names("snapshots/"))
+        if names == self._listing[0]:
+            return self._listing[1]
+        there = {SnapshotId(identity_in(name)) for name in names}
         for identity in self._snapshots.keys() - there:
             del self._snapshots[identity]
         await for_each(load, there - self._snapshots.keys())
-        return {identity: self._snapshots[identity] for identity in there & self._snapshots.keys()}
+        found = {identity: self._snapshots[identity] for identity in there & self._snapshots.keys()}
+        if len(found) == len(names):
+            self._listing = names, found
+        return found
+
+    def remember(self, snapshots: dict[SnapshotId, Snapshot]) -> None:
+        """Take snapshots for read, which somebody has read before, under these ids."""
+        self._snapshots.update(snapshots)
 
     async def _load_snapshot(self, identity: SnapshotId) -> None:
         try:

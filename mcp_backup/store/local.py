@@ -11,7 +11,7 @@ no other machine's can make a live one look old.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -97,6 +97,14 @@ class LocalStore:
         """
         return await to_thread.run_sync(self._objects, checked_prefix(prefix))
 
+    async def names(self, prefix: str) -> Collection[str]:
+        """Return the names of what is under `prefix`, which takes no look at any file.
+
+        Raises:
+            StoreUnavailable: the root itself is not there.
+        """
+        return await to_thread.run_sync(self._names, checked_prefix(prefix))
+
     async def delete(self, name: str) -> None:
         """Remove the object, durably; removing what is not there succeeds."""
         await to_thread.run_sync(self._delete, checked_name(name))
@@ -179,15 +187,21 @@ class LocalStore:
 
     def _objects(self, prefix: str) -> dict[str, int]:
         found: list[tuple[str, int]] = []
-        pending = [prefix] if prefix else ["", *(f"{directory}/" for directory in DIRECTORIES)]
-        if "data/" in pending:
-            pending += (f"{directory}/" for directory in PACK_DIRECTORIES)
-        for directory in pending:
+        for directory in _directories(prefix):
             with self._translated("list", directory or "config"):
-                found += self._files(directory)
+                for name, entry in self._files(directory):
+                    with suppress(FileNotFoundError):  # deleted meanwhile
+                        found.append((name, entry.stat().st_size))
         return dict(sorted(found))
 
-    def _files(self, directory: str) -> Iterator[tuple[str, int]]:
+    def _names(self, prefix: str) -> set[str]:
+        found: set[str] = set()
+        for directory in _directories(prefix):
+            with self._translated("list", directory or "config"):
+                found.update(name for name, _ in self._files(directory))
+        return found
+
+    def _files(self, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         try:
             entries = os.scandir(self._root / directory)
         except FileNotFoundError:
@@ -197,9 +211,8 @@ class LocalStore:
         with entries:
             for entry in entries:
                 name = directory + entry.name
-                with suppress(FileNotFoundError):  # deleted meanwhile
-                    if is_object_name(name) and entry.is_file():
-                        yield name, entry.stat().st_size
+                if is_object_name(name) and _is_file(entry):
+                    yield name, entry
 
     def _delete(self, name: str) -> None:
         with self._translated("delete", name):
@@ -211,6 +224,20 @@ class LocalStore:
             yield
         except OSError as error:
             raise meaning_of(error, verb, name, self._root) from error
+
+
+def _directories(prefix: str) -> list[str]:
+    """Return the directories to look in for what is under `prefix`."""
+    pending = [prefix] if prefix else ["", *(f"{directory}/" for directory in DIRECTORIES)]
+    if "data/" in pending:
+        pending += (f"{directory}/" for directory in PACK_DIRECTORIES)
+    return pending
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    with suppress(FileNotFoundError):  # deleted meanwhile
+        return entry.is_file()
+    return False
 
 
 def _read_exactly(descriptor: int, name: str, offset: int, wanted: int) -> bytes:

@@ -1,6 +1,6 @@
 """Objects in a dictionary: the promises at their simplest, to test against and to compare with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from anyio.lowlevel import checkpoint
 
@@ -69,6 +69,10 @@ class MemoryStore:
             for name, data in sorted(self.contents.items())
             if name.startswith(prefix)
         }
+
+    async def names(self, prefix: str) -> Collection[str]:
+        """Return the names of what is under `prefix`."""
+        return (await self.objects(prefix)).keys()
 
     async def delete(self, name: str) -> None:
         """Remove the object; removing what is not there succeeds."""

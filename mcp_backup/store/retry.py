@@ -5,7 +5,7 @@ succeeds, a `delete` finds nothing and succeeds.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
@@ -63,6 +63,10 @@ class RetryingStore:
     async def objects(self, prefix: str) -> Mapping[str, int]:
         """Return name → size in bytes of what is under `prefix`."""
         return await self._tried(f"list {prefix}", lambda: self._store.objects(prefix))
+
+    async def names(self, prefix: str) -> Collection[str]:
+        """Return the names of what is under `prefix`."""
+        return await self._tried(f"list {prefix}", lambda: self._store.names(prefix))
 
     async def delete(self, name: str) -> None:
         """Remove the object."""

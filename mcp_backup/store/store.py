@@ -4,7 +4,7 @@ Names are restic's: `config`, `keys/<id>`, `locks/<id>`, `snapshots/<id>`, `inde
 `data/<xx>/<id>`, with `/` between the parts whatever the platform.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 
@@ -43,6 +43,10 @@ class Store(Protocol):
         `prefix` is "" or ends with "/". Temporary and foreign names are left out. A prefix
         under which there is nothing gives an empty mapping, not an error.
         """
+        ...
+
+    async def names(self, prefix: str) -> Collection[str]:
+        """Return the names that `objects` would; where sizes cost extra, in less time."""
         ...
 
     async def delete(self, name: str) -> None:

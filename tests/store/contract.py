@@ -136,6 +136,7 @@ class StoreContract:
         for prefix in ("index/", "data/", named(b"1", "data")[:8]):
             expected = {name: size for name, size in sizes.items() if name.startswith(prefix)}
             assert await store.objects(prefix) == expected
+            assert sorted(await store.names(prefix)) == sorted(expected)
         assert await store.objects("locks/") == {}
 
     async def test_a_deleted_object_is_gone_and_deleting_it_again_succeeds(
