@@ -7,7 +7,7 @@ no manifest and can be staged to scratch, never put back over live data.
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,8 +23,12 @@ from mcp_backup.format.ids import SnapshotId, is_id
 from mcp_backup.format.snapshot import Snapshot
 from mcp_backup.format.tree import Node
 from mcp_backup.manifest import PATH as MANIFEST_PATH
-from mcp_backup.manifest import Manifest, decode
+from mcp_backup.manifest import Manifest, SourceRecord, decode
+from mcp_backup.outline import Outline, SourceOutline
+from mcp_backup.repository.objects import object_name
 from mcp_backup.repository.repository import Repository
+from mcp_backup.snapshot_cache import Remembered, SnapshotCache
+from mcp_backup.sources.source import Component, SourceSpec
 from mcp_backup.verbs import BackupEntry, BackupPage
 
 logger = logging.getLogger(__name__)
@@ -33,6 +37,8 @@ TAG = "mcp-backup"
 _BACKUP_ID = re.compile(r"backup_\d{8}_\d{6}(_\d+)?")
 _SHORT_ID = re.compile(r"[0-9a-f]{8,63}")
 _MAX_LIMIT = 200
+_LOOK_BACK = 1000  # backups searched for a source's newest copy
+_MANIFESTS = 50  # kept in memory; of the others their outlines are
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +89,31 @@ class Filter:
 class Catalog:
     """The backups in one repository."""
 
-    def __init__(self, repository: Repository) -> None:
-        """Read from `repository`."""
+    def __init__(self, repository: Repository, cache: SnapshotCache | None = None) -> None:
+        """Read from `repository`, and from `cache` what it has of it."""
         self._repository = repository
-        self._manifests: dict[SnapshotId, Manifest | None] = {}
+        self._cache, self._recalled = cache, cache is None
+        self._manifests: dict[SnapshotId, Manifest] = {}
+        self._outlines: dict[SnapshotId, Outline] = {}
         self._found: dict[SnapshotId, Snapshot] = {}
-        self._sorted: list[Backup] = []
+        self._sorted: tuple[Backup, ...] = ()
         self.damaged: tuple[str, ...] = ()  # the snapshot files that could not be read, by name
 
-    async def backups(self) -> list[Backup]:
+    async def backups(self) -> tuple[Backup, ...]:
         """Return all snapshots that can be read, newest first; `damaged` names the others.
 
         One damaged file must not keep the other backups from being restored.
         """
+        if not self._recalled:
+            await self._recall()
         damaged: dict[SnapshotId, IntegrityError] = {}
         found = await self._repository.snapshots(damaged)
         self.damaged = tuple(sorted(f"snapshots/{identity.hex()}" for identity in damaged))
-        if found.keys() != self._found.keys():
+        if found is not self._found and found.keys() != self._found.keys():
             backups = [Backup(identity, snapshot) for identity, snapshot in found.items()]
             backups.sort(key=lambda backup: (backup.snapshot.time, backup.id), reverse=True)
-            self._found, self._sorted = found, backups
-        return list(self._sorted)
+            self._found, self._sorted = found, tuple(backups)
+        return self._sorted
 
     async def find(self, wanted: str) -> Backup:
         """Return the backup that answers to a backup id, a snapshot id, its short form, or latest.
@@ -142,6 +152,41 @@ class Catalog:
                 "Nothing was changed.",
             )
 
+    @property
+    def listed(self) -> tuple[Backup, ...]:
+        """What `backups` returned the last time."""
+        return self._sorted
+
+    async def keep(self) -> None:
+        """Keep what was read of snapshots for the next process, where that is worth it."""
+        if self._cache is None or not self._cache.lacks(list(self._found)):
+            return
+        sizes = await self._repository.store.objects("snapshots/")
+        await self._cache.save(
+            {
+                backup.id: Remembered(size, backup.snapshot, self._outlines.get(backup.id))
+                for backup in self._sorted
+                if (size := sizes.get(object_name("snapshots", backup.id))) is not None
+                and (backup.id in self._outlines or not backup.ours)
+            }
+        )
+
+    async def _recall(self) -> None:
+        """Take for read what is in the cache, of snapshots whose files are as they were."""
+        self._recalled = True
+        assert self._cache is not None
+        found = await self._cache.load()
+        if not found:
+            return
+        sizes = await self._repository.store.objects("snapshots/")
+        known = {
+            identity: each
+            for identity, each in found.items()
+            if sizes.get(object_name("snapshots", identity)) == each.size
+        }
+        self._repository.remember({identity: each.snapshot for identity, each in known.items()})
+        self._outlines |= {i: each.outline for i, each in known.items() if each.outline}
+
     async def root(self, backup: Backup) -> dict[str, Node]:
         """Return the top of a backup's tree, by name."""
         return {node.name: node for node in await self._repository.load_tree(backup.snapshot.tree)}
@@ -158,14 +203,40 @@ class Catalog:
                     hint="Restore it to scratch, or with `restic restore`, and use another backup.",
                 )
             parts = [await self._repository.load_blob(BlobKind.DATA, b) for b in node.content]
+            while len(self._manifests) >= _MANIFESTS:
+                del self._manifests[next(iter(self._manifests))]
             self._manifests[backup.id] = decode(b"".join(parts))
         return self._manifests[backup.id]
 
-    async def legible(self, backup: Backup) -> Manifest | None:
-        """Return a backup's manifest; None also where it cannot be read.
+    async def outline(self, backup: Backup) -> Outline | None:
+        """Return a backup's outline; None where its manifest cannot be read, or is not ours.
 
         One backup that is damaged, or a newer version's, hides none of the others.
         """
+        if not backup.ours:
+            return None
+        if backup.id not in self._outlines:
+            manifest = await self.legible(backup)
+            if manifest is None:
+                return None
+            self._outlines[backup.id] = Outline.of(manifest)
+        return self._outlines[backup.id]
+
+    async def newest(self, spec: SourceSpec, hostname: str) -> tuple[Backup, SourceRecord] | None:
+        """Return the newest copy of a source: of this host, or else of any."""
+        backups = await self.backups()
+        likely = sorted(backups, key=lambda each: each.snapshot.hostname != hostname)
+        for backup in likely[:_LOOK_BACK]:
+            outline = await self.outline(backup)
+            if outline and any(_is_copy(source, spec) for source in outline.sources):
+                manifest = await self.legible(backup)
+                record = manifest.source(spec.name, spec.component) if manifest else None
+                if record:
+                    return backup, record
+        return None
+
+    async def legible(self, backup: Backup) -> Manifest | None:
+        """Return a backup's manifest; None also where it cannot be read."""
         try:
             return await self.manifest(backup)
         except (IntegrityError, ObjectMissing, UnsupportedFormat) as error:
@@ -194,44 +265,62 @@ class Catalog:
         """Return one page, newest first; `cursor` is the previous page's `next_cursor`."""
         if not 1 <= limit <= _MAX_LIMIT:
             raise UsageError(f"limit {limit} is not between 1 and {_MAX_LIMIT}", hint="Page on.")
-        backups = [backup for backup in await self.backups() if wanted.wants(backup)]
+        backups: Sequence[Backup] = await self.backups()
+        if wanted != Filter():
+            backups = [backup for backup in backups if wanted.wants(backup)]
         if wanted.source:
             backups = [backup for backup in backups if await self._holds(backup, wanted.source)]
         start = _after(backups, cursor) if cursor else 0
         chosen = backups[start : start + limit]
         more = len(backups) > start + limit
         return BackupPage(
-            entries=tuple([await self._entry(backup) for backup in chosen]),
+            entries=tuple([_entry(backup, await self.outline(backup)) for backup in chosen]),
             next_cursor=chosen[-1].id.hex()[:16] if more else "",
             total=len(backups),
             damaged=self.damaged,
         )
 
     async def _holds(self, backup: Backup, source: str) -> bool:
-        manifest = await self.legible(backup)
-        return manifest is not None and any(record.name == source for record in manifest.sources)
-
-    async def _entry(self, backup: Backup) -> BackupEntry:
-        manifest = await self.legible(backup)
-        records = manifest.sources if manifest else ()
-        summary = backup.snapshot.summary or {}
-        return BackupEntry(
-            backup_id=backup.backup_id,
-            snapshot_id=backup.id.hex(),
-            backup_type=backup.backup_type,
-            status=manifest.status if manifest else "unreadable" if backup.ours else "other",
-            time=backup.snapshot.time,
-            note=manifest.note if manifest else "",
-            sources=tuple(record.name for record in records if record.outcome != "failed"),
-            failed=tuple(record.name for record in records if record.outcome == "failed"),
-            total_bytes=int(summary.get("total_bytes_processed", 0)),
-            added_bytes=int(summary.get("data_added_packed", 0)),
-            hostname=backup.snapshot.hostname,
-            ours=backup.ours,
-        )
+        outline = await self.outline(backup)
+        return outline is not None and any(each.name == source for each in outline.sources)
 
 
-def _after(backups: list[Backup], cursor: str) -> int:
+def _entry(backup: Backup, outline: Outline | None) -> BackupEntry:
+    sources = outline.sources if outline else ()
+    summary = backup.snapshot.summary or {}
+    return BackupEntry(
+        backup_id=backup.backup_id,
+        snapshot_id=backup.id.hex(),
+        backup_type=backup.backup_type,
+        status=outline.status if outline else "unreadable" if backup.ours else "other",
+        time=backup.snapshot.time,
+        note=outline.note if outline else "",
+        sources=tuple(source.name for source in sources if source.outcome != "failed"),
+        failed=tuple(source.name for source in sources if source.outcome == "failed"),
+        total_bytes=int(summary.get("total_bytes_processed", 0)),
+        added_bytes=int(summary.get("data_added_packed", 0)),
+        hostname=backup.snapshot.hostname,
+        ours=backup.ours,
+        databases=tuple(
+            source.name
+            for source in sources
+            if source.outcome != "failed" and source.component == Component.DATABASES
+        ),
+        suspect=tuple(source.name for source in sources if source.suspect),
+        verified=backup.snapshot.time if outline and _proven(outline) else None,
+    )
+
+
+def _proven(outline: Outline) -> bool:
+    return all(source.proven for source in outline.sources if source.outcome != "failed")
+
+
+def _is_copy(source: SourceOutline, spec: SourceSpec) -> bool:
+    wanted = (spec.component, spec.name, spec.kind)
+    return source.outcome != "failed" and source[:3] == wanted
+
+
+def _after(backups: Sequence[Backup], cursor: str) -> int:
     for number, backup in enumerate(backups):
         if backup.id.hex().startswith(cursor):
             return number + 1

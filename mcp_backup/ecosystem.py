@@ -10,14 +10,19 @@ its daily and weekly backups the retention policy is applied; nothing else delet
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Literal, TypedDict
 
 from pydantic import ValidationError
 
+from mcp_backup.ecosystem_facts import (
+    BackupMetadata,
+    BackupStatus,
+    DatabaseBackupConfig,
+    Restored,
+    RetentionTier,
+    Statistics,
+)
 from mcp_backup.engine import Engine
 from mcp_backup.errors import SettingsInvalid, StagingRejected, UsageError
 from mcp_backup.opening import initialise, opened
@@ -33,7 +38,6 @@ from mcp_backup.sources.source import Component
 from mcp_backup.status import ages, status
 from mcp_backup.verbs import (
     BackupEntry,
-    BackupReport,
     BackupType,
     CreateRequest,
     Level,
@@ -51,85 +55,6 @@ __all__ = [
 ]
 
 _PAGE = 200  # entries asked for at once when all are wanted
-
-
-class BackupStatus(StrEnum):
-    """What a stored backup is. A backup in which everything failed is not stored, but raised."""
-
-    COMPLETED = "completed"
-    PARTIAL = "partial"  # some databases failed; the others are in it
-    CORRUPTED = "corrupted"  # verification found that a copy is not sound
-
-
-class RetentionTier(StrEnum):
-    """How long a backup is to be kept for."""
-
-    DAILY = "daily"
-    WEEKLY = "weekly"
-    MONTHLY = "monthly"
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseBackupConfig:
-    """A database to back up. Excluded tables are kept as empty tables."""
-
-    name: str
-    db_path: str | Path
-    enabled: bool = True
-    backup_enabled: bool = True
-    verify_after_backup: bool = True
-    tables_to_exclude: Sequence[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class BackupMetadata:
-    """One backup.
-
-    `checksum` is the snapshot's id, a SHA-256 over everything in it. `size_bytes` is the size of
-    the databases, `added_bytes` what the repository grew by. `files_included` names the sources.
-    """
-
-    backup_id: str
-    timestamp: datetime
-    backup_type: str
-    size_bytes: int
-    added_bytes: int
-    checksum: str
-    files_included: list[str]
-    databases_backed_up: list[str]
-    status: BackupStatus
-    location: str
-    backup_duration_seconds: float | None = None
-
-
-class Restored(TypedDict):
-    """A restore, done; what fails raises."""
-
-    status: Literal["success"]
-    backup_id: str
-    restored_components: list[str]
-    undo_id: str
-
-
-class Statistics(TypedDict):
-    """How the backups are ("healthy", "at risk", "failing"), and what was counted.
-
-    `failed_backups` stored nothing; `rpo_hours` is how old each database's newest copy is.
-    """
-
-    health: str
-    reasons: list[str]
-    total_backups: int
-    successful_backups: int
-    partial_backups: int
-    failed_backups: int
-    total_size_bytes: int
-    compression_ratio: float
-    average_duration_seconds: float
-    rpo_hours: dict[str, float | None]
-    last_backup_time: str | None
-    age_distribution: dict[str, int]
-    retention_policy: dict[str, int]
 
 
 class EcosystemBackupManager:
@@ -185,11 +110,13 @@ class EcosystemBackupManager:
         verified = verify and any(config.verify_after_backup for config in wanted)
         request = CreateRequest(backup_type, tuple(databases or ()), verified)
         async with self._engine() as engine:
-            return self._of_report(await engine.create(request))
+            return BackupMetadata.of_report(await engine.create(request), self.backup_base_dir)
 
     async def list_backups(self) -> list[BackupMetadata]:
         """Return all backups, newest first."""
-        return [self._of_entry(entry) for entry in await self._entries()]
+        return [
+            BackupMetadata.of_entry(each, self.backup_base_dir) for each in await self._entries()
+        ]
 
     async def verify_backup(self, backup_id: str = "latest") -> VerifyReport:
         """Read a backup back, whole, and compare it with what its databases were."""
@@ -341,39 +268,6 @@ class EcosystemBackupManager:
                 page = await engine.backups(limit=_PAGE, cursor=page.next_cursor)
                 entries += page.entries
         return [entry for entry in entries if entry.ours]
-
-    def _of_report(self, report: BackupReport) -> BackupMetadata:
-        stored = [outcome for outcome in report.outcomes if outcome.outcome != "failed"]
-        damaged = report.verification == "findings"
-        return BackupMetadata(
-            backup_id=report.backup_id,
-            timestamp=report.started,
-            backup_type=report.backup_type,
-            size_bytes=report.read_bytes,
-            added_bytes=report.added_bytes,
-            checksum=report.snapshot_id,
-            files_included=[outcome.name for outcome in stored],
-            databases_backed_up=[
-                outcome.name for outcome in stored if outcome.component == Component.DATABASES
-            ],
-            status=BackupStatus.CORRUPTED if damaged else BackupStatus(report.status),
-            location=str(self.backup_base_dir),
-            backup_duration_seconds=report.duration_seconds,
-        )
-
-    def _of_entry(self, entry: BackupEntry) -> BackupMetadata:
-        return BackupMetadata(
-            backup_id=entry.backup_id,
-            timestamp=entry.time,
-            backup_type=entry.backup_type,
-            size_bytes=entry.total_bytes,
-            added_bytes=entry.added_bytes,
-            checksum=entry.snapshot_id,
-            files_included=list(entry.sources),
-            databases_backed_up=[name for name in entry.sources if name in self._configs],
-            status=BackupStatus(entry.status),
-            location=str(self.backup_base_dir),
-        )
 
 
 def _default_policy() -> dict[RetentionTier, int]:

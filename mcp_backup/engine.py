@@ -22,10 +22,12 @@ from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
 from mcp_backup.catalog import Backup, Catalog, Filter, next_backup_id
 from mcp_backup.errors import SourceError, UnknownSource, UsageError
 from mcp_backup.history import History
+from mcp_backup.judging import Judging
 from mcp_backup.manifest import Failure, Manifest, SourceRecord
 from mcp_backup.outcomes import backup_report, refuse_if_all_failed
 from mcp_backup.place import Place
 from mcp_backup.progress import Listener, Progress, nobody
+from mcp_backup.proof.evidence import Ledger
 from mcp_backup.recording import recorded, take_up
 from mcp_backup.repository.check import check
 from mcp_backup.repository.locks import locked
@@ -40,6 +42,7 @@ from mcp_backup.restore.rules import Rules
 from mcp_backup.restore.scratch import workspace
 from mcp_backup.restore.verify import Verifier
 from mcp_backup.settings import Settings
+from mcp_backup.snapshot_cache import SnapshotCache
 from mcp_backup.sources.capture import fingerprints
 from mcp_backup.sources.source import Component, SourceSpec
 from mcp_backup.tasks import task_group
@@ -69,7 +72,6 @@ _COMPONENTS = {
     BackupType.WORKFLOW: frozenset({Component.WORKFLOWS}),
 }
 _OURS = frozenset({"digest", "size", "integrity", "staging-rejected"})  # codes that blame storage
-_LOOK_BACK = 40  # backups searched for a source's last copy: a month of daily ones
 _LARGE = 64 << 20  # bytes of databases for which worker processes are started ahead
 _LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
 
@@ -81,10 +83,13 @@ class Engine:
         """Work on an open repository; `place` says what time it is and where we are."""
         self.settings = settings
         self.repository = repository
-        self.catalog = Catalog(repository)
         self.state = settings.state_dir / repository.config.id[:16]
+        cache = SnapshotCache(self.state / "snapshots.cache", repository.config.id, repository.key)
+        self.catalog = Catalog(repository, cache)
         self.history = History(self.state / "history.db", place.now)
         self.environ = place.environ
+        ledger = Ledger(self.state, repository.key)
+        self.judging = Judging(self.catalog, self.history, ledger, settings, place.now)
         self._place = place
         self._restorer = Restorer(
             Rules(
@@ -166,7 +171,7 @@ class Engine:
         until: datetime | None = None,
     ) -> BackupPage:
         """List backups, newest first; empty conditions want all."""
-        return await self.catalog.page(Filter(source, backup_type, since, until), limit, cursor)
+        return await self.judging.page(Filter(source, backup_type, since, until), limit, cursor)
 
     @recorded("verify")
     async def verify(
@@ -318,12 +323,12 @@ class Engine:
 
     async def _known(self, spec: SourceSpec) -> Known | None:
         """Return the source as the newest backup that has it knows it."""
-        for backup in (await self.catalog.backups())[:_LOOK_BACK]:
-            manifest = await self.catalog.legible(backup)
-            record = manifest.source(spec.name, spec.component) if manifest else None
-            if record and record.outcome != "failed" and record.kind == spec.kind:
-                return Known(record, await self.catalog.tree(backup, record.tree))
-        return None
+        found = await self.catalog.newest(spec, self.hostname)
+        if found is None:
+            return None
+        backup, record = found
+        ours = backup.snapshot.hostname == self.hostname
+        return Known(record, await self.catalog.tree(backup, record.tree), ours)
 
     async def _read_back(
         self, archiver: Archiver, record: SourceRecord, verifier: Verifier

@@ -7,26 +7,22 @@ is what was judged, and a repository that is damaged loses no backup.
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from zoneinfo import ZoneInfo
 
-from mcp_backup.catalog import Backup, Catalog
+from mcp_backup.catalog import Backup
 from mcp_backup.engine import Engine
 from mcp_backup.errors import IntegrityError, ObjectMissing, UnsupportedFormat
-from mcp_backup.manifest import Manifest, SourceRecord
+from mcp_backup.judging import policy_of
 from mcp_backup.progress import Listener, nobody
-from mcp_backup.proof.drill import ledger_of
 from mcp_backup.recording import recorded
 from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.prune import survey
 from mcp_backup.repository.repack import execute
-from mcp_backup.retention import Candidate, Copy, Policy, Verdict, judge
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import Component
-from mcp_backup.suspicion import suspicions
 from mcp_backup.verbs import ForgetReport, JudgedBackup, PruneReport
 
 logger = logging.getLogger(__name__)
@@ -106,71 +102,6 @@ async def prune(
             return await execute(repository, plan, pool, listener)
 
 
-def policy_of(settings: Settings) -> Policy:
-    """Return the retention that the settings ask for, by the calendar of the schedule."""
-    kept, zone = settings.retention, settings.schedule.timezone
-    return Policy(
-        daily=kept.daily,
-        weekly=kept.weekly,
-        monthly=kept.monthly,
-        minimum=kept.minimum,
-        timezone=None if zone == "local" else ZoneInfo(zone),
-    )
-
-
-async def verdicts(engine: Engine) -> dict[str, Verdict]:
-    """Return what retention says of each backup now, by snapshot id, newest first."""
-    found = await candidates(engine.catalog, (await ledger_of(engine).read()).proofs())
-    return {each.id: each for each in judge(found, policy_of(engine.settings), engine.now())}
-
-
-async def candidates(
-    catalog: Catalog, proofs: Mapping[tuple[str, str], bool] | None = None
-) -> list[Candidate]:
-    """Return all snapshots as retention judges them, oldest first.
-
-    A copy is suspect by its own findings, and by comparison with the one before it; what a drill
-    of it showed, by snapshot and source in `proofs`, overrules both.
-    """
-    found = []
-    previous: dict[_Source, SourceRecord] = {}
-    for backup in reversed(await catalog.backups()):
-        try:
-            manifest = await catalog.manifest(backup)
-        except _UNREADABLE as error:
-            logger.warning("kept, as it cannot be read: backup=%s: %s", backup.backup_id, error)
-            manifest = None
-        found.append(
-            Candidate(
-                id=backup.id.hex(),
-                time=backup.snapshot.time,
-                backup_type=backup.backup_type,
-                copies=tuple(_copies(manifest, backup, previous, proofs or {})) if manifest else (),
-                host=backup.snapshot.hostname,
-                ours=backup.ours,
-                readable=manifest is not None,
-            )
-        )
-    return found
-
-
-def _copies(
-    manifest: Manifest,
-    backup: Backup,
-    previous: dict[_Source, SourceRecord],
-    proofs: Mapping[tuple[str, str], bool],
-) -> Iterator[Copy]:
-    for record in manifest.sources:
-        source = (backup.snapshot.hostname, record.component, record.name)
-        suspect = bool(suspicions(record, previous.get(source)))
-        named = f"{record.component}/{record.name}"
-        drilled = proofs.get((backup.id.hex(), named))
-        proven = record.verified and not record.findings if drilled is None else drilled
-        yield Copy(named, record.outcome, proven, suspect or drilled is False)
-        if record.outcome != "failed":
-            previous[source] = record
-
-
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """A backup and the verdict on it."""
@@ -193,7 +124,7 @@ class _Judged:
 
 
 async def _judged(engine: Engine) -> list[_Judged]:
-    found = await verdicts(engine)
+    found = await engine.judging.verdicts()
     backups = {backup.id.hex(): backup for backup in await engine.catalog.backups()}
     return [_Judged(backups[id_], each.reasons) for id_, each in found.items() if id_ in backups]
 

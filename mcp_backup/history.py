@@ -6,32 +6,38 @@ repository; `rebuilt` takes what the repository's own backups tell, where the fi
 damaged.
 
 A run that is for a slot of the schedule claims it: of several processes one gets it, and a slot
-is free again only if the run was interrupted or cancelled (at most `ATTEMPTS` times) or released.
+is free again only if the run was interrupted, cancelled or, some minutes ago, failed (at most
+`ATTEMPTS` times in all), or released.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from anyio import to_thread
 
+from mcp_backup import history_queries as queries
 from mcp_backup.errors import SlotTaken
 from mcp_backup.history_facts import (
     Asker,
     Ending,
     NewestCopy,
+    Proof,
     Run,
     RunSource,
     Totals,
+    Window,
     asked_by,
     asking,
 )
 from mcp_backup.history_file import HistoryFile, fact, set_fact
+from mcp_backup.history_queries import ATTEMPTS, SUCCESS, micros
 
 __all__ = [
+    "ATTEMPTS",
     "Asker",
     "Ending",
     "History",
@@ -47,14 +53,7 @@ T = TypeVar("T")
 KEPT_RUNS = 20_000
 KEPT_SOURCES = 100_000  # outcomes of single sources; the oldest runs lose theirs first
 KEPT_FOR = timedelta(days=731)
-ATTEMPTS = 3
 _TEXT_LIMIT = 1000  # characters of anything that others word
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SUCCESS = ("stored", "unchanged")
-_COLUMNS = (
-    "id, verb, subject, slot, door, client, version, tool, begun, ended, outcome, backup_id, "
-    "read, added, stored, duration, error_code, message"
-)
 
 
 class History:
@@ -65,6 +64,7 @@ class History:
         self._file = HistoryFile(path)
         self._now = now
         self._running: dict[int, tuple[str, int]] = {}
+        self._windows = queries.Windows()
 
     async def begin(self, verb: str, *, slot: str = "", subject: str = "") -> int:
         """Put on record that a run begins, asked for by the current `asking`; return its id.
@@ -85,9 +85,9 @@ class History:
         def work(db: sqlite3.Connection) -> int:
             self._end_interrupted(db)
             values = (
-                *(verb, subject[:_TEXT_LIMIT], slot, _next_attempt(db, verb, slot)),
+                *(verb, subject[:_TEXT_LIMIT], slot, _next_attempt(db, verb, slot, self._now())),
                 *(asker.door, asker.name[:_TEXT_LIMIT], asker.version[:_TEXT_LIMIT], asker.tool),
-                *(token, _micros(self._now())),
+                *(token, micros(self._now())),
             )
             row = db.execute(
                 "INSERT INTO runs (verb, subject, slot, attempt, door, client, version, tool, "
@@ -127,7 +127,7 @@ class History:
         facts = (backup_id, read, added, stored, duration, error_code, message[:_TEXT_LIMIT])
 
         def work(db: sqlite3.Connection) -> None:
-            values = (outcome, _micros(self._now()), *facts, run)
+            values = (outcome, micros(self._now()), *facts, run)
             db.execute(
                 "UPDATE runs SET outcome = ?, ended = ?, backup_id = ?, read = ?, added = ?, "
                 "stored = ?, duration = ?, error_code = ?, message = ? WHERE id = ?",
@@ -137,7 +137,7 @@ class History:
             row = db.execute("SELECT verb, begun FROM runs WHERE id = ?", (run,)).fetchone()
             if row and row[0] == "create":
                 _note_successes(db, row[1], backup_id, sources)
-            _forget_old(db, _micros(self._now() - KEPT_FOR))
+            _forget_old(db, micros(self._now() - KEPT_FOR))
 
         await to_thread.run_sync(self._finish, run, work)
 
@@ -145,7 +145,7 @@ class History:
         """Give back the slot of a run that could not even begin, so that it may be tried again."""
 
         def work(db: sqlite3.Connection) -> None:
-            ended = _micros(self._now())
+            ended = micros(self._now())
             db.execute("UPDATE runs SET outcome = 'released', ended = ? WHERE id = ?", (ended, run))
 
         await to_thread.run_sync(self._finish, run, work)
@@ -161,16 +161,7 @@ class History:
         self, *, verb: str = "", since: datetime | None = None, limit: int = 100
     ) -> list[Run]:
         """Return runs, newest first; empty conditions want all."""
-
-        def work(db: sqlite3.Connection) -> list[Run]:
-            rows = db.execute(
-                f"SELECT {_COLUMNS} FROM runs WHERE verb LIKE ? AND begun >= ? "
-                "ORDER BY id DESC LIMIT ?",
-                (verb or "%", _micros(since) if since else 0, limit),
-            ).fetchall()
-            return [_run(db, row) for row in rows]
-
-        return await self._read(work)
+        return await self._read(lambda db: queries.runs(db, verb, since, limit))
 
     async def last_success(self) -> Mapping[tuple[str, str], datetime]:
         """Return when the newest copy of each source was begun, by (component, name)."""
@@ -178,61 +169,28 @@ class History:
 
     async def newest_copies(self) -> Mapping[tuple[str, str], NewestCopy]:
         """Return the newest copy of each source that was made, by (component, name)."""
+        return await self._read(queries.newest_copies)
 
-        def work(db: sqlite3.Connection) -> dict[tuple[str, str], NewestCopy]:
-            rows = db.execute("SELECT component, name, time, backup_id FROM successes").fetchall()
-            return {(row[0], row[1]): NewestCopy(_moment(row[2]), row[3]) for row in rows}
+    async def windows(self) -> Mapping[tuple[str, str], Window]:
+        """Return the longest time between two copies of each source, by (component, name)."""
+        return await self._read(self._windows.counted)
 
-        return await self._read(work)
-
-    async def copies_since(self, since: datetime) -> Mapping[tuple[str, str], list[datetime]]:
-        """Return when each copy made since then was begun, ascending, by (component, name)."""
-
-        def work(db: sqlite3.Connection) -> dict[tuple[str, str], list[datetime]]:
-            rows = db.execute(
-                "SELECT component, name, begun FROM runs JOIN sources ON sources.run = runs.id "
-                "WHERE begun >= ? AND verb = 'create' "
-                "AND sources.outcome IN ('stored', 'unchanged') ORDER BY begun",
-                (_micros(since),),
-            ).fetchall()
-            found: dict[tuple[str, str], list[datetime]] = {}
-            for component, name, begun in rows:
-                found.setdefault((component, name), []).append(_moment(begun))
-            return found
-
-        return await self._read(work)
+    async def proofs(self) -> Mapping[str, Proof]:
+        """Return what verifications have found of backups since they were made, by backup id."""
+        return await self._read(queries.proofs)
 
     async def slots_since(self, since: datetime) -> set[str]:
-        """Return the slots of runs begun since then that `begin` would refuse."""
+        """Return the slots of runs begun since then that `begin` would refuse now."""
+        return await self._read(lambda db: queries.taken_slots(db, since, self._now()))
 
-        def work(db: sqlite3.Connection) -> set[str]:
-            rows = db.execute(
-                "SELECT slot FROM runs WHERE begun >= ? AND slot <> '' GROUP BY verb, slot "
-                "HAVING max(outcome NOT IN ('interrupted', 'cancelled', 'released')) "
-                "OR sum(outcome IN ('interrupted', 'cancelled')) >= ?",
-                (_micros(since), ATTEMPTS),
-            ).fetchall()
-            return {slot for (slot,) in rows}
-
-        return await self._read(work)
+    async def knows(self, slot: str) -> bool:
+        """Whether a run for that slot is on record."""
+        asked = "SELECT EXISTS (SELECT 1 FROM runs WHERE slot = ?)"
+        return await self._read(lambda db: bool(db.execute(asked, (slot,)).fetchone()[0]))
 
     async def totals(self) -> Totals:
         """Count the backups on record."""
-
-        def work(db: sqlite3.Connection) -> Totals:
-            row = db.execute(
-                "SELECT total(outcome IN ('completed', 'findings')), total(outcome = 'partial'), "
-                "total(outcome = 'failed'), total(outcome = 'interrupted'), total(read), "
-                "total(added), total(stored), total(duration * (outcome <> 'failed')), "
-                "max(duration * (outcome <> 'failed')) "
-                "FROM runs WHERE verb = 'create' AND ended IS NOT NULL"
-            ).fetchone()
-            successes, partial, failures, interrupted, read, added, stored = map(int, row[:7])
-            return Totals(
-                successes, partial, failures, interrupted, read, added, stored, row[7], row[8] or 0
-            )
-
-        return await self._read(work)
+        return await self._read(queries.totals)
 
     async def damaged(self) -> str:
         """Return the name that a damaged history was moved to, the last time; "" if never."""
@@ -273,7 +231,7 @@ class History:
         rows = db.execute("SELECT id, token, begun FROM runs WHERE outcome = 'running'").fetchall()
         for run, token, begun in rows:
             if not self._file.runs(token):
-                ended = max(begun, _micros(self._now()))
+                ended = max(begun, micros(self._now()))
                 db.execute(
                     "UPDATE runs SET outcome = 'interrupted', ended = ?, error_code = "
                     "'interrupted', message = 'the process ended before the run did' "
@@ -282,16 +240,11 @@ class History:
                 )
 
 
-def _next_attempt(db: sqlite3.Connection, verb: str, slot: str) -> int:
-    if not slot:
-        return 1
-    attempts = db.execute(
-        "SELECT outcome FROM runs WHERE verb = ? AND slot = ?", (verb, slot)
-    ).fetchall()
-    outcomes = [outcome for (outcome,) in attempts if outcome != "released"]
-    if set(outcomes) - {"interrupted", "cancelled"} or len(outcomes) >= ATTEMPTS:
+def _next_attempt(db: sqlite3.Connection, verb: str, slot: str, now: datetime) -> int:
+    attempt = queries.next_attempt(db, verb, slot, now) if slot else 1
+    if attempt is None:
         raise SlotTaken(slot)
-    return len(attempts) + 1
+    return attempt
 
 
 def _add_sources(db: sqlite3.Connection, run: int, sources: Iterable[RunSource]) -> None:
@@ -310,7 +263,7 @@ def _add_sources(db: sqlite3.Connection, run: int, sources: Iterable[RunSource])
 def _note_successes(
     db: sqlite3.Connection, time: int, backup_id: str, sources: Iterable[RunSource]
 ) -> None:
-    good = [each for each in sources if each.outcome in _SUCCESS]
+    good = [each for each in sources if each.outcome in SUCCESS]
     db.executemany(
         "INSERT INTO successes VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
         "SET time = excluded.time, backup_id = excluded.backup_id WHERE excluded.time >= time",
@@ -319,10 +272,10 @@ def _note_successes(
 
 
 def _insert(db: sqlite3.Connection, run: Run) -> None:
-    begun = _micros(run.begun)
+    begun = micros(run.begun)
     values = (
         *(run.verb, run.subject, run.asker.door, begun, run.outcome, run.backup_id),
-        *(_micros(run.ended) if run.ended else begun, run.read, run.added, run.stored),
+        *(micros(run.ended) if run.ended else begun, run.read, run.added, run.stored),
         *(run.duration, run.message),
     )
     row = db.execute(
@@ -350,38 +303,3 @@ def _forget_old(db: sqlite3.Connection, oldest: int) -> None:
     ).fetchone()
     if row:
         db.execute("DELETE FROM sources WHERE run <= ?", row)
-
-
-def _run(db: sqlite3.Connection, row: Sequence[Any]) -> Run:
-    identity, verb, subject, slot, door, client, version, tool, begun, ended = row[:10]
-    outcome, backup_id, read, added, stored, duration, error_code, message = row[10:]
-    sources = db.execute(
-        "SELECT component, name, outcome, read, added, duration, findings, message "
-        "FROM sources WHERE run = ?",
-        (identity,),
-    ).fetchall()
-    return Run(
-        id=identity,
-        verb=verb,
-        subject=subject,
-        asker=Asker(door, client, version, tool, slot),
-        begun=_moment(begun),
-        ended=None if ended is None else _moment(ended),
-        outcome=outcome,
-        backup_id=backup_id,
-        read=read,
-        added=added,
-        stored=stored,
-        duration=duration,
-        error_code=error_code,
-        message=message,
-        sources=tuple(RunSource(*each) for each in sources),
-    )
-
-
-def _micros(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def _moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 Door = Literal["mcp", "terminal", "python", "schedule", "unknown"]
@@ -86,6 +86,27 @@ class NewestCopy:
 
     time: datetime
     backup_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The longest time between two copies of a source, when it began, and its newest copy."""
+
+    newest: datetime
+    widest: timedelta
+    began: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What verifications found of a backup since it was made.
+
+    `verified`: when it was last read back without findings; `damaged`: the sources in which
+    something was found since.
+    """
+
+    verified: datetime | None = None
+    damaged: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

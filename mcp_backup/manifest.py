@@ -6,7 +6,7 @@ members they do not know and refuse a `version` above theirs.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class SourceRecord:
     `verified` tells that the copy was read back from the store and examined before the snapshot
     was written; `findings` are what that examination found wrong with the source itself (the
     bytes were proven equal by then), so a restore that finds the same brings back what was there.
+    `suspect` is what the source lost since the backup before; see `suspicion`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class SourceRecord:
     failure: Failure | None
     verified: bool = False
     findings: tuple[Finding, ...] = ()
+    suspect: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,14 @@ def _record(item: Mapping[str, Any]) -> SourceRecord:
         component=Component(item["component"]),
         evidence=_evidence(evidence) if evidence is not None else None,
         failure=Failure(failure["code"], failure["message"], failure["hint"]) if failure else None,
-        findings=tuple(Finding(f["code"], f["subject"], f["message"]) for f in item["findings"]),
+        findings=_findings(item["findings"]),
+        suspect=_findings(item.get("suspect", ())),
         **{key: item[key] for key in _RECORD},
     )
+
+
+def _findings(items: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
+    return tuple(Finding(item["code"], item["subject"], item["message"]) for item in items)
 
 
 def _evidence(item: Mapping[str, Any]) -> Evidence:

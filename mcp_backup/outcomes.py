@@ -34,6 +34,7 @@ def backup_report(
         outcomes=tuple(_outcome(record) for record in records),
         findings=tuple(findings),
         note=request.note,
+        suspect=tuple(SourceFinding.of(r.name, f) for r in records for f in r.suspect),
     )
 
 

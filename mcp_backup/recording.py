@@ -34,6 +34,8 @@ from mcp_backup.verbs import (
     RestoredTarget,
     RestorePlan,
     RestoreReport,
+    SourceFinding,
+    SourceOutcome,
     UndoReport,
     VerifyReport,
 )
@@ -198,8 +200,9 @@ def _of_targets(restore_id: str, targets: Sequence[RestoredTarget], backup_id: s
 
 def _of_backup(report: BackupReport) -> _Facts:
     outcome: Ending = report.status
-    if outcome == "completed" and report.verification == "findings":
+    if outcome == "completed" and (report.verification == "findings" or report.suspect):
         outcome = "findings"
+    wrong = (*report.findings, *report.suspect)
     return _Facts(
         outcome,
         report.backup_id,
@@ -214,12 +217,18 @@ def _of_backup(report: BackupReport) -> _Facts:
                 each.read_bytes,
                 each.added_bytes,
                 each.duration_seconds,
-                sum(finding.source == each.name for finding in report.findings),
-                each.failure.message if each.failure else "",
+                *_blame(each, [finding for finding in wrong if finding.source == each.name]),
             )
             for each in report.outcomes
         ),
     )
+
+
+def _blame(source: SourceOutcome, wrong: Sequence[SourceFinding]) -> tuple[int, str]:
+    """Return how many findings there are of a source, and what is wrong in words."""
+    if source.failure:
+        return len(wrong), source.failure.message
+    return len(wrong), f"{wrong[0].subject}: {wrong[0].message}" if wrong else ""
 
 
 def _of_verification(report: VerifyReport) -> _Facts:
@@ -305,7 +314,7 @@ def _of_manifest(manifest: Manifest) -> Run:
             record.read,
             record.added,
             record.duration_seconds,
-            len(record.findings),
+            len(record.findings) + len(record.suspect),
             record.failure.message if record.failure else "",
         )
         for record in manifest.sources

@@ -4,7 +4,8 @@ Every process that runs the schedule tries to hold `schedule.lock`; the one that
 the system drops the lock when it dies, however it dies. The leader looks at the clock when a slot
 is due and every few seconds besides, so that a machine that slept, a clock that was set and a
 leader that just took over are all the same case: whatever is due and not in the history is run.
-A run claims its slot in the history first, which two processes cannot both do.
+A run claims its slot in the history first, which two processes cannot both do. A run that failed
+outright is tried again some minutes later, twice at most; the history says when.
 
 APScheduler only wakes the task that runs the backups, so that they live in our cancel scopes:
 its own shutdown would cancel them.
@@ -73,7 +74,7 @@ class _Leader:
         self._zone = zone_of(engine.settings)
         self._timing = timing
         self._lock = FileLock(engine.state / "schedule.lock", thread_local=False)
-        self._tried: set[str] = set()  # should the history not be usable
+        self._tried: set[str] = set()  # what the history does not know of
         self._seen = engine.now()
         self._next: datetime | None = None
         self._complaint = ""
@@ -124,6 +125,9 @@ class _Leader:
         for slot in await self._due(now):
             self._tried.add(slot.key)
             await self._run(slot)
+            with suppress(HistoryUnusable):
+                if await self._engine.history.knows(slot.key):
+                    self._tried.discard(slot.key)  # then the history says what becomes of it
         self._seen = now
 
     async def _due(self, now: datetime) -> list[Slot]:
@@ -207,7 +211,7 @@ async def _alarm(
     send, receive = anyio.create_memory_object_stream[None](1)
 
     async def wake() -> None:  # a coroutine, since functions are called in threads
-        with suppress(anyio.WouldBlock):
+        with suppress(anyio.WouldBlock, anyio.ClosedResourceError):
             send.send_nowait(None)
 
     scheduler = AsyncIOScheduler(

@@ -15,12 +15,14 @@ from time import monotonic
 
 from anyio import to_thread
 
+from mcp_backup.alerts.alerts import Alerts
 from mcp_backup.catalog import Backup
 from mcp_backup.discovery import DatabaseFound, Found, find
 from mcp_backup.engine import Engine
 from mcp_backup.errors import HistoryUnusable
-from mcp_backup.forgetting import policy_of, verdicts
-from mcp_backup.history import NewestCopy, Run, Totals
+from mcp_backup.history import NewestCopy, Run, RunSource, Totals
+from mcp_backup.history_facts import Window
+from mcp_backup.judging import policy_of
 from mcp_backup.proof.objectives import Recovery, recovery
 from mcp_backup.recording import told_by_repository
 from mcp_backup.settings import Settings
@@ -53,7 +55,7 @@ class _Record:
     """What the history tells; `problem` says why it tells nothing, or lost what it had."""
 
     copies: Mapping[_Source, NewestCopy]
-    since: Mapping[_Source, Sequence[datetime]]
+    windows: Mapping[_Source, Window]
     runs: Sequence[Run]
     totals: Totals
     taken: set[str]
@@ -72,8 +74,10 @@ async def status(engine: Engine, *, around: bool = True) -> StatusReport:
     measured = await _measured(engine)
     sources = tuple(_source(engine, record, now, measured))
     due = await to_thread.run_sync(_missed, settings, record, now)
+    undelivered = await _undelivered(engine)
     reasons = [*_failing(record, sources), *_at_risk(record, sources, due, now)]
     reasons += measured.reasons() if measured else ()
+    reasons += [("at risk", f"an alert was not delivered: {each}") for each in undelivered[:1]]
     if engine.catalog.damaged:
         names = ", ".join(name[:_SHORT] for name in engine.catalog.damaged)
         reasons.insert(0, ("failing", f"{names} cannot be read; run `mcp-backup check`"))
@@ -98,6 +102,7 @@ async def status(engine: Engine, *, around: bool = True) -> StatusReport:
         unprotected=tuple(await to_thread.run_sync(_unprotected, settings)) if around else (),
         target_rto_hours=settings.objectives.rto_hours,
         recovery_seconds=measured.seconds if measured else None,
+        undelivered=undelivered,
     )
 
 
@@ -141,7 +146,7 @@ async def _record(engine: Engine, backups: Sequence[Backup]) -> _Record:
             copies = await _told(engine) | copies
         return _Record(
             copies,
-            await history.copies_since(since),
+            await history.windows(),
             await history.runs(since=since, limit=100),
             await history.totals(),
             await history.slots_since(since),
@@ -199,31 +204,46 @@ def _source(
         copy = record.copies.get(key)
         age = (now - copy.time) / _HOUR if copy else None
         drill = measured.source(*key) if measured else None
+        worst, began = _worst(record.windows.get(key), now)
+        last = _last_try(record.runs, key)
         yield SourceStatus(
             source=spec.name,
             component=spec.component,
             last_success=copy.time if copy else None,
             rpo_hours=None if age is None else round(max(age, 0.0), 2),
             target_rpo_hours=target,
-            worst_rpo_hours=_worst([*record.since.get(key, ()), now]),
+            worst_rpo_hours=worst,
+            worst_began=began,
             overdue=age is None or age > target,
-            failure=_last_failure(record.runs, key),
+            failure=last.message if last and last.outcome == "failed" else "",
+            suspect=_suspicion(last),
             recovery_seconds=drill.seconds if drill else None,
             drilled=drill.drilled if drill else None,
         )
 
 
-def _worst(times: Sequence[datetime]) -> float | None:
-    gaps = [(later - earlier) / _HOUR for earlier, later in pairwise(times)]
-    return round(max(gaps), 2) if gaps else None
+def _worst(window: Window | None, now: datetime) -> tuple[float | None, datetime | None]:
+    """Return the longest time without a new copy in hours, until now too, and when it began."""
+    if window is None:
+        return None, None
+    until_now = now - window.newest
+    worst = max(window.widest, until_now)
+    began = window.newest if worst == until_now else window.began
+    return round(worst / _HOUR, 2), began
 
 
-def _last_failure(runs: Sequence[Run], key: _Source) -> str:
+def _last_try(runs: Sequence[Run], key: _Source) -> RunSource | None:
     for run in runs:
         for source in run.sources:
             if run.verb == "create" and (source.component, source.name) == key:
-                return source.message if source.outcome == "failed" else ""
-    return ""
+                return source
+    return None
+
+
+def _suspicion(last: RunSource | None) -> str:
+    if last is None or last.outcome == "failed" or not last.findings:
+        return ""
+    return last.message or f"{last.findings} findings"
 
 
 def _failing(record: _Record, sources: Sequence[SourceStatus]) -> Iterator[tuple[str, str]]:
@@ -258,11 +278,10 @@ def _at_risk(
         named = f"{each.component}/{each.source}"
         if each.failure:
             yield "at risk", f"the last backup of {named} failed: {each.failure}"
+        if each.suspect:
+            yield "at risk", f"the last copy of {named} looks damaged or shrunken: {each.suspect}"
         if each.last_success and each.last_success > now + _HOUR:
             yield "at risk", f"the newest copy of {named} is from the future; look at the clock"
-    last = _last(record.runs, "create")
-    if last and last.outcome == "findings":
-        yield "at risk", f"the last backup, {last.backup_id}, holds damaged data; verify it"
     for each_due in due:
         what = "run" if each_due.startswith("drill ") else "backup"
         yield "at risk", f"the scheduled {what} {each_due} was not made"
@@ -284,6 +303,16 @@ def _missed(settings: Settings, record: _Record, now: datetime) -> list[str]:
     return [slot.key for slot in due if now - slot.due > _GRACE]
 
 
+async def _undelivered(engine: Engine) -> tuple[str, ...]:
+    """Word the alerts that were tried in vain, oldest first."""
+    if not engine.settings.alerts:
+        return ()
+    pending = await Alerts(engine.settings, engine.now, {}).pending()
+    return tuple(
+        f"{each.receiver}: {each.title} ({each.trouble})" for each in pending if each.trouble
+    )
+
+
 def _retention(settings: Settings) -> str:
     policy = policy_of(settings)
     if policy.keeps_everything:
@@ -294,7 +323,7 @@ def _retention(settings: Settings) -> str:
 async def _surplus(engine: Engine, backups: Sequence[Backup]) -> int | None:
     if len(backups) > _MOST_JUDGED:
         return None
-    return sum(not verdict.reasons for verdict in (await verdicts(engine)).values())
+    return sum(not verdict.reasons for verdict in (await engine.judging.verdicts()).values())
 
 
 def _unprotected(settings: Settings) -> Iterator[str]:

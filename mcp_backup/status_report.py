@@ -11,8 +11,9 @@ class SourceStatus:
     """How much of a source would be lost if it were lost now.
 
     `last_success` is when its newest copy was begun; `rpo_hours` is how long ago that is, `None`
-    if there is none. `worst_rpo_hours` is the longest time between two copies in the last 30 days,
-    until now. `failure` is why its last try failed, "" if it did not. `recovery_seconds` is what
+    if there is none. `worst_rpo_hours` is the longest time between two copies that is on record,
+    the one until now among them, and `worst_began` when it began. `failure` is why its last try
+    failed, `suspect` what looks wrong with its last copy; "" if nothing. `recovery_seconds` is what
     getting it back takes by its last drill, which was `drilled` then; `None` if unknown.
     """
 
@@ -26,6 +27,8 @@ class SourceStatus:
     failure: str = ""
     recovery_seconds: float | None = None
     drilled: datetime | None = None
+    suspect: str = ""
+    worst_began: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,9 @@ class StatusReport:
     `backups` counts those in the repository and `age_distribution` sorts them. `surplus` counts
     those that retention no longer wants, `None` if there are too many to judge on the way.
     `unprotected` names databases and servers that were found, and that no source covers; `missed`
-    the slots of the schedule that passed without a run. `recovery_seconds` is what getting
-    everything back takes by the last drills, `None` while a source was never drilled.
+    the slots of the schedule that passed without a run; `undelivered` the alerts that could not be
+    delivered so far. `recovery_seconds` is what getting everything back takes by the last drills,
+    `None` while a source was never drilled.
     """
 
     health: Literal["healthy", "at risk", "failing"]
@@ -79,3 +83,4 @@ class StatusReport:
     unprotected: tuple[str, ...]
     target_rto_hours: float = 4
     recovery_seconds: float | None = None
+    undelivered: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""Suspicion: does a copy look damaged, or shrunken against the one before it?
+"""Suspicion: does a copy look shrunken against the one before it?
 
 A source that lost most of its rows is captured as faithfully as one that did not, and its backup
 verifies. Only the comparison tells. What is suspect is stored all the same, since people do empty
-tables on purpose; but it does not count as good, so it takes no good backup's place.
+tables on purpose; but it is told, and like a damaged copy it does not count as good, so it takes
+no good backup's place. Said once, in the backup that lost them: the next is compared with that.
 
 Counts that rise and fall by themselves are left out: the segments of full-text indexes, SQLite's
 own tables, and tables that the settings keep empty.
@@ -29,15 +30,12 @@ _SEGMENTS = {  # suffixes of full-text bookkeeping → that of a table that is a
 }
 
 
-def suspicions(record: SourceRecord, previous: SourceRecord | None) -> tuple[Finding, ...]:
-    """Say why one source's copy is suspect: what examining it found, and what it lost.
+def losses(record: SourceRecord, previous: SourceRecord | None) -> tuple[Finding, ...]:
+    """Say what one source lost since the backup before, in which it was `previous`, if in any.
 
-    `previous` is the same source in the backup before, None where there is none. A source that
-    failed has no copy, and so nothing suspect.
+    A source that failed has no copy, and so has lost nothing.
     """
-    if record.outcome == "failed":
-        return ()
-    return (*record.findings, *_losses(record, previous))
+    return () if record.outcome == "failed" else tuple(_losses(record, previous))
 
 
 def _losses(record: SourceRecord, previous: SourceRecord | None) -> Iterator[Finding]:

@@ -1,9 +1,11 @@
 """What each verb's answer looks like to a person: lines of text, most important first."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from mcp_backup.terminal import count, moment, seconds, size, table
 from mcp_backup.verbs import (
+    BackupEntry,
     BackupPage,
     BackupReport,
     CheckReport,
@@ -19,6 +21,7 @@ from mcp_backup.verbs import (
     UndoPoint,
     UndoReport,
     VerifyReport,
+    holding,
 )
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
@@ -46,6 +49,10 @@ def created(report: BackupReport) -> list[str]:
             lines += [f"  next: {outcome.failure.hint}"] if outcome.failure.hint else []
         lines += [f"{outcome.name}: {note}" for note in outcome.notes]
     lines += [f"warning: {warning}" for warning in report.warnings]
+    lines += [
+        f"SUSPECT: {each.source}: {each.subject}: {each.message}; stored, and not counted as good"
+        for each in report.suspect
+    ]
     return lines + _findings(report.findings)
 
 
@@ -79,14 +86,26 @@ def listed(page: BackupPage) -> list[str]:
             entry.status if entry.ours else f"by another program on {entry.hostname}",
             size(entry.total_bytes),
             size(entry.added_bytes),
-            ", ".join((*entry.sources, *(f"{name} FAILED" for name in entry.failed))),
+            ", ".join(holding(entry.held_by)) or "nothing",
+            moment(entry.verified) if entry.verified else "-",
+            moment(entry.drilled) if entry.drilled else "-",
+            ", ".join((*map(partial(_named, entry), entry.sources), *map(_failed, entry.failed))),
         )
         for entry in page.entries
     ]
-    lines = table(("BACKUP", "TIME", "TYPE", "STATUS", "SIZE", "ADDED", "SOURCES"), *rows)
+    head = ("BACKUP", "TIME", "TYPE", "STATUS", "SIZE", "ADDED")
+    lines = table((*head, "HELD BY", "VERIFIED", "DRILLED", "SOURCES"), *rows)
     if page.next_cursor:
         lines += ["", f"{len(rows)} of {page.total}; more: --cursor {page.next_cursor}"]
     return lines + damage
+
+
+def _named(entry: BackupEntry, source: str) -> str:
+    return f"{source} SUSPECT" if source in entry.suspect else source
+
+
+def _failed(source: str) -> str:
+    return f"{source} FAILED"
 
 
 def verified(report: VerifyReport) -> list[str]:

@@ -28,6 +28,7 @@ def stood(report: StatusReport) -> list[str]:
         *(f"next: {each.schedule} at {moment(each.due)}" for each in report.next_runs),
         *([] if report.next_runs else ["next: nothing is scheduled"]),
         *(f"not protected: {each}" for each in report.unprotected),
+        *(f"not delivered: {each}" for each in report.undelivered),
     ]
     return lines
 
@@ -54,7 +55,13 @@ def _source(source: SourceStatus) -> tuple[str, ...]:
         _hours(source.worst_rpo_hours),
         _hours(source.target_rpo_hours),
         "-" if source.recovery_seconds is None else seconds(source.recovery_seconds),
-        "OVERDUE" if source.overdue else "failed" if source.failure else "",
+        "OVERDUE"
+        if source.overdue
+        else "failed"
+        if source.failure
+        else "SUSPECT"
+        if source.suspect
+        else "",
     )
 
 

@@ -4,7 +4,8 @@ Requests and reports are plain facts. A report is built from what happened, neve
 asked. Sizes are bytes, durations seconds, times aware and UTC.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +13,8 @@ from typing import Literal
 
 from mcp_backup.manifest import Failure
 from mcp_backup.sources.source import Component, Finding, Holder
+
+_OF_SOURCES = re.compile(r" of [^\d].*")  # "daily 1/30 of databases/notes", not "minimum of 3"
 
 
 class BackupType(StrEnum):
@@ -78,7 +81,8 @@ class BackupReport:
     """One backup, done.
 
     `new_bytes` is what no backup had before, `added_bytes` what the repository grew by for it, as
-    stored. `warnings` are about what is not in the backup itself.
+    stored. `suspect` says what sources lost since the backup before. `warnings` are about what is
+    not in the backup itself.
     """
 
     backup_id: str
@@ -95,11 +99,17 @@ class BackupReport:
     note: str = ""
     new_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    suspect: tuple[SourceFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BackupEntry:
-    """One backup in a list. `ours` is False for snapshots that other programs made."""
+    """One backup in a list. `ours` is False for snapshots that other programs made.
+
+    `held_by` says what keeps it ("latest", "daily 3/30", ...); empty: retention may drop it.
+    `suspect` names the sources whose copies look damaged or shrunken. `verified` and `drilled`
+    are when it was last read back, or restored for a drill, without findings.
+    """
 
     backup_id: str
     snapshot_id: str
@@ -113,6 +123,16 @@ class BackupEntry:
     added_bytes: int
     hostname: str
     ours: bool
+    databases: tuple[str, ...] = ()  # of `sources`, those that are databases
+    held_by: tuple[str, ...] = ()
+    suspect: tuple[str, ...] = ()
+    verified: datetime | None = None
+    drilled: datetime | None = None
+
+
+def holding(reasons: Sequence[str]) -> list[str]:
+    """Return why a backup is held, in short: without the names of sources, each reason once."""
+    return list(dict.fromkeys(_OF_SOURCES.sub("", reason) for reason in reasons))
 
 
 @dataclass(frozen=True, slots=True)

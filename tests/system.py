@@ -55,9 +55,12 @@ class System:
 
     @asynccontextmanager
     async def engine(
-        self, now: Callable[[], datetime] = utc_now, store: Store | None = None
+        self,
+        now: Callable[[], datetime] = utc_now,
+        store: Store | None = None,
+        host: str = "host",
     ) -> AsyncIterator[Engine]:
-        place = Place("host", "somebody", os.environ, now)
+        place = Place(host, "somebody", os.environ, now)
         async with opened(self.settings, place, store) as engine:
             yield engine
 

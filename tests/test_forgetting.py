@@ -11,7 +11,7 @@ import pytest
 
 from mcp_backup.engine import Engine
 from mcp_backup.errors import IntegrityError, ObjectMissing
-from mcp_backup.forgetting import forget, prune, verdicts
+from mcp_backup.forgetting import forget, prune
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.repository.objects import pack_name
 from mcp_backup.settings_sections import RetentionSettings
@@ -31,7 +31,10 @@ class Days:
     async def back_up(self, kind: BackupType = BackupType.CONFIG, *, verify: bool = False) -> str:
         self.clock.advance(timedelta(days=1))
         change(self.system.notes, f"as of {self.clock.now}")
-        return (await self.engine.create(CreateRequest(kind, verify=verify))).snapshot_id
+        return (await self.engine.create(self.request(kind, verify=verify))).snapshot_id
+
+    def request(self, kind: BackupType, *, verify: bool = False) -> CreateRequest:
+        return CreateRequest(kind, verify=verify)
 
     def files(self) -> dict[Path, bytes]:
         root = self.system.repository
@@ -101,7 +104,9 @@ async def test_a_database_backup_leaves_the_full_one_and_a_shrunken_one_the_good
         with closing(sqlite3.connect(on.system.notes)) as connection, connection:
             connection.execute("DELETE FROM notes WHERE id > 1")
         shrunken = await on.back_up(BackupType.DATABASE)
-        judged = {each: found.reasons for each, found in (await verdicts(on.engine)).items()}
+        judged = {
+            each: found.reasons for each, found in (await on.engine.judging.verdicts()).items()
+        }
         assert "suspect, daily 1/1 of databases/notes" in judged[shrunken]
         assert "latest good of databases/notes" in judged[newer]
         assert "latest of config/project, everything" in judged[full]

@@ -15,6 +15,7 @@ import pytest
 from mcp_backup import history as module
 from mcp_backup.errors import HistoryUnusable, SlotTaken
 from mcp_backup.history import Asker, History, RunSource, asked_by
+from mcp_backup.history_facts import Window
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOTES = RunSource("databases", "notes", "stored", read=100, added=50, duration=0.5)
@@ -299,3 +300,58 @@ async def test_rebuilding_takes_in_what_is_not_on_record_yet_and_happens_once(
     assert not await history.is_new()
     assert {run.backup_id for run in await history.runs()} == {"a", "b"}
     assert await history.last_success() == {("databases", "notes"): NOON}
+
+
+async def test_a_slot_that_failed_is_free_again_after_a_while_and_three_times_in_all(
+    history: History, clock: Clock
+) -> None:
+    async def free() -> bool:
+        return await history.slots_since(NOON) == set()
+
+    for pause in (timedelta(minutes=5), timedelta(minutes=20)):
+        await history.end(await history.begin("create", slot="daily"), "failed")
+        clock.time += pause - timedelta(seconds=1)
+        assert not await free()
+        with pytest.raises(SlotTaken):
+            await history.begin("create", slot="daily")
+        clock.time += timedelta(seconds=1)
+        assert await free()
+    await history.end(await history.begin("create", slot="daily"), "failed")
+    clock.time += timedelta(days=1)
+    assert not await free()
+    with pytest.raises(SlotTaken):
+        await history.begin("create", slot="daily")
+
+
+async def test_a_slot_that_succeeded_after_it_failed_is_not_run_again(
+    history: History, clock: Clock
+) -> None:
+    await history.end(await history.begin("create", slot="daily"), "failed")
+    clock.time += timedelta(minutes=5)
+    await history.end(await history.begin("create", slot="daily"), "partial")
+    clock.time += timedelta(days=1)
+    with pytest.raises(SlotTaken):
+        await history.begin("create", slot="daily")
+
+
+async def test_the_widest_window_between_copies_is_counted_however_often_it_is_asked_for(
+    tmp_path: Path, history: History, clock: Clock
+) -> None:
+    source = ("databases", "notes")
+    began = []
+    for hours in (3, 30, 5):
+        began.append(clock.time)
+        run = await history.begin("create")
+        await history.end(run, "completed", sources=[RunSource(*source, "stored")])
+        failed = await history.begin("create")
+        await history.end(failed, "partial", sources=[RunSource(*source, "failed")])
+        found = (await history.windows())[source]
+        assert found.newest == clock.time
+        clock.time += timedelta(hours=hours)
+    window = Window(began[2], timedelta(hours=30), began[1])
+    assert (await history.windows())[source] == window
+    other = History(tmp_path / "state" / "history.db", clock)
+    assert (await other.windows())[source] == window
+    for path in tmp_path.glob("state/history.db*"):
+        path.unlink()
+    assert await history.windows() == {}

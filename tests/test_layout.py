@@ -28,9 +28,9 @@ FUNCTION_LINES = 50  # without its docstring
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
 SETTINGS |= {"settings_workflows", "settings_drills", "settings_server"}
-HISTORY = {"history", "history_facts", "history_file"}
+HISTORY = {"history", "history_facts", "history_file", "history_queries"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
-VERBS |= {"kit_record"}
+VERBS |= {"kit_record", "judging", "snapshot_cache"}
 KEYS = {"keyring", "recovery_kit", "recovery_page"}  # passwords: no tool gets near them
 INSTALLING = {"service", "shim"}
 STATUS = {"status"}  # reads verdicts, and looks around; drops nothing
@@ -56,6 +56,7 @@ LEAVES = {
     "channel",
     "workers",
     "manifest",
+    "outline",
     "verbs",
 }
 PROOF = {"proof"}  # drills and their evidence; restores into scratch only
@@ -76,6 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "channel": {"arena"},
     "workers": {"arena", "channel", "errors"},
     "manifest": {"errors"} | SOURCE,
+    "outline": {"manifest"},
     "retention": set(),
     "suspicion": {"manifest"} | SOURCE,
     "verbs": {"errors", "manifest"} | SOURCE,
@@ -102,10 +104,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "verbs",
     },
     "sources": {"errors", "durable", "arena", "channel", "workers"},
-    "backup": (LEAVES - {"durable"}) | {"format", "repository", "sources"},
+    "backup": (LEAVES - {"durable"}) | {"format", "repository", "sources", "suspicion"},
     "alerts": {"errors", "durable", "verbs", "history_facts", "status_report"} | SETTINGS,
     "restore": LEAVES | {"format", "repository", "sources"},
-    **dict.fromkeys(VERBS, BELOW | VERBS),
+    **dict.fromkeys(VERBS, BELOW | VERBS | {"proof.evidence"}),
     **dict.fromkeys(PROOF, BELOW | VERBS),
     **dict.fromkeys(DROPPING, BELOW | VERBS | PROOF),
     **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
@@ -125,7 +127,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     | INSTALLING
     | {"server"},
     "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | PROOF | {"schedule"},
-    "ecosystem": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | {"scheduler_thread"},
+    "ecosystem_facts": DOORS | SOURCE,
+    "ecosystem": DOORS
+    | SOURCE
+    | SETTINGS
+    | VERBS
+    | TELLING
+    | STATUS
+    | {"ecosystem_facts", "scheduler_thread"},
     "__main__": {"cli"},
     "__init__": {"ecosystem"},
 }

@@ -6,14 +6,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from mcp_backup.alerts.alerts import Alerts
 from mcp_backup.engine import Engine
-from mcp_backup.errors import NothingBackedUp, UnknownBackup
+from mcp_backup.errors import NothingBackedUp, RepositoryMissing, UnknownBackup
 from mcp_backup.history import Asker, RunSource, Totals, asked_by
 from mcp_backup.repository.locks import locked
+from mcp_backup.server.status_reply import StatusReply, status_summary
+from mcp_backup.settings_alerts import AlertSettings
 from mcp_backup.slots import schedules_of, slots
 from mcp_backup.status import ages, statistics, status
 from mcp_backup.status_report import StatusReport
+from mcp_backup.terminal_status import stood
 from mcp_backup.verbs import BackupType, CreateRequest, Level
 from tests.system import System, make_system
 
@@ -283,3 +288,25 @@ async def test_what_is_not_a_backup_does_not_make_a_source_young(
     restored = RunSource("databases", "notes", "stored")
     await engine.history.end(await engine.history.begin("restore"), "completed", sources=[restored])
     assert (await told(engine)).sources[0].rpo_hours == 30.0
+
+
+async def test_an_alert_that_could_not_be_delivered_puts_it_at_risk_and_is_named(
+    system: System, clock: Clock
+) -> None:
+    nobody = AlertSettings(kind="webhook", url=SecretStr("http://127.0.0.1:1/t0ken"), name="phone")
+    settings = system.settings.model_copy(update={"alerts": (nobody,)})
+    alerts = Alerts(settings, clock, {}, host="here")
+    async with System(system.root, settings).engine(clock) as engine:
+        await engine.create(QUICK)
+        assert (await told(engine)).health == "healthy"
+        await alerts.unopened(RepositoryMissing("somewhere"))
+        assert (await told(engine)).undelivered == ()  # it was not tried yet
+        await alerts.deliver()
+        report = await told(engine)
+    assert report.undelivered == ("phone: Failed: the repository on here (no connection)",)
+    assert report.health == "at risk"
+    assert report.reasons == (f"an alert was not delivered: {report.undelivered[0]}",)
+    reply = StatusReply.of(report)
+    for lines in (status_summary(reply), "\n".join(stood(report))):
+        assert f"ot delivered: {report.undelivered[0]}" in lines
+        assert "t0ken" not in lines

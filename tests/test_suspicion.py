@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from mcp_backup.manifest import SourceRecord
+from mcp_backup.manifest import Manifest, SourceRecord
+from mcp_backup.outline import Outline
 from mcp_backup.sources.source import Component, Evidence, FileEvidence, Finding
-from mcp_backup.suspicion import suspicions
+from mcp_backup.suspicion import losses
 
 FTS5 = {"search_data": 400, "search_idx": 300, "search_docsize": 500, "search_config": 1}
 FTS4 = {"old_segments": 400, "old_segdir": 300, "old_stat": 200, "old_docsize": 500}
@@ -31,8 +32,14 @@ def record(
     )
 
 
+def outlined(now: SourceRecord) -> tuple[bool, bool]:
+    manifest = Manifest("backup_1", "full", "completed", "", "", "", (now,))
+    (source,) = Outline.of(manifest).sources
+    return source.proven, source.suspect
+
+
 def found(now: SourceRecord, before: SourceRecord | None) -> list[tuple[str, str]]:
-    return [(finding.subject, finding.message) for finding in suspicions(now, before)]
+    return [(finding.subject, finding.message) for finding in losses(now, before)]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +111,9 @@ def test_a_project_that_lost_most_of_its_files_or_bytes_is_suspect() -> None:
 def test_what_examining_found_is_suspect_with_nothing_before() -> None:
     wrong = Finding("integrity", "notes", "row 3 missing from index")
     now = record("sqlite", Component.DATABASES, {}, [1], verified=True, findings=(wrong,))
-    assert suspicions(now, None) == (wrong,)
-    assert suspicions(database({"notes": 0}), None) == ()
+    assert outlined(now) == (False, True)  # proven, suspect
+    assert outlined(record("sqlite", Component.DATABASES, {}, [1], verified=True)) == (True, False)
+    assert losses(database({"notes": 0}), None) == ()
 
 
 def test_a_source_that_failed_or_changed_its_kind_is_not_compared() -> None:
@@ -113,7 +121,7 @@ def test_a_source_that_failed_or_changed_its_kind_is_not_compared() -> None:
     failed = SourceRecord(
         "it", Component.DATABASES, "sqlite", "failed", "/live", "", 0, 0, 0, 0.0, None, None
     )
-    assert suspicions(failed, before) == ()
-    assert suspicions(before, failed) == ()
+    assert losses(failed, before) == ()
+    assert losses(before, failed) == ()
     other = record("duckdb", Component.DATABASES, {"tables": {"notes": 0}}, [1])
-    assert suspicions(other, before) == ()
+    assert losses(other, before) == ()

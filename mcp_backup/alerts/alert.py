@@ -73,7 +73,7 @@ class RunFacts:
     def of_backup(cls, report: BackupReport, *, scheduled: bool) -> "RunFacts":
         """Return the facts of a backup; findings make a copy suspect."""
         wrong: dict[str, str] = {}
-        for finding in report.findings:
+        for finding in (*report.findings, *report.suspect):
             wrong.setdefault(finding.source, finding.message)
         sources = tuple(
             SourceFacts(

@@ -33,6 +33,7 @@ from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import Writer
 from mcp_backup.sources.capture import Capture, FileEnd, Filled, captured
 from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec
+from mcp_backup.suspicion import losses
 from mcp_backup.tasks import task_group
 
 _RESERVED_SLOTS = 2  # for batches of content-cut chunks, while a capture holds all the others
@@ -40,10 +41,14 @@ _RESERVED_SLOTS = 2  # for batches of content-cut chunks, while a capture holds 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A source as the newest backup that has it knows it: its record, and its tree there."""
+    """A source as the newest backup that has it knows it: its record, and its tree there.
+
+    `ours`: this machine made it. Another's source of the same name may be another one.
+    """
 
     record: SourceRecord
     tree: Node
+    ours: bool = True
 
 
 @dataclass(slots=True)
@@ -92,6 +97,7 @@ class Archiver:
             record,
             added=self._writer.totals.sealed - sealed,
             duration_seconds=round(monotonic() - began, 3),
+            suspect=losses(record, known.record) if known and known.ours else (),
         )
         self.archive.records.append(record)
         return record

@@ -7,7 +7,8 @@ import typer
 from mcp_backup import terminal_reports
 from mcp_backup.cli.arguments import moment, separated
 from mcp_backup.cli.session import session
-from mcp_backup.server.replies import BackupReply, BackupsReply, VerifyReply
+from mcp_backup.server.list_reply import BackupsReply
+from mcp_backup.server.replies import BackupReply, VerifyReply
 from mcp_backup.verbs import BackupType, CreateRequest, Level
 
 FINDINGS = 3
@@ -34,7 +35,7 @@ def create(
     ] = True,
     note: Annotated[str, typer.Option(help="A sentence to keep with the backup.")] = "",
 ) -> int:
-    """Back up now. Exits with 3 when a source failed or verification found damage."""
+    """Back up now. Exits with 3 when a source failed, or its copy looks damaged or shrunken."""
     this = session(context)
     request = CreateRequest(backup_type, separated(databases), verify, note)
     report = this.run(
@@ -44,7 +45,7 @@ def create(
     )
     this.terminal.result(BackupReply.of(report), terminal_reports.created(report))
     whole = report.status == "completed" and report.verification != "findings"
-    return 0 if whole else FINDINGS
+    return 0 if whole and not report.suspect else FINDINGS
 
 
 def list_backups(  # noqa: PLR0913 - one parameter per flag

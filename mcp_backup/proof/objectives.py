@@ -1,7 +1,7 @@
 """What recovery takes and what it would lose, by measure: from the history and from drills.
 
-    data-loss window   time between two copies of a source; the one until now, and the worst of 30
-                       days, from when each backup began
+    data-loss window   time between two copies of a source; the one until now, and the worst on
+                       record, from when each backup began
     time to recover    what the last good drill of the source's newest copy took, scaled up by
                        bytes where the source has grown since
     whole system       opening the repository, finding the backup, and every source after the
@@ -14,13 +14,11 @@ time, and then the whole has none either.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from mcp_backup.drill_facts import DrilledSource
 from mcp_backup.engine import Engine
 from mcp_backup.history import NewestCopy
 from mcp_backup.proof.choosing import in_start_order
-from mcp_backup.proof.drill import ledger_of
 from mcp_backup.proof.evidence import Evidence, Record
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import SourceSpec
@@ -31,7 +29,6 @@ METHOD = (
     "in place. Scaled up by bytes where a source has grown since its drill. Not in it: the time "
     "people need to notice, to decide, and to find a machine."
 )
-LOOK_BACK = timedelta(days=30)
 _HOUR = timedelta(hours=1)
 
 
@@ -117,39 +114,39 @@ async def recovery(engine: Engine, evidence: Evidence | None = None) -> Recovery
     Raises:
         HistoryUnusable: history or evidence cannot be read.
     """
-    found = evidence or await ledger_of(engine).read()
+    found = evidence or await engine.judging.evidence()
     now, history = engine.now(), engine.history
     newest = await history.newest_copies()
-    since = await history.copies_since(now - LOOK_BACK)
+    windows = await history.windows()
     sizes = await _sizes(engine, newest)
     drilled = found.last_of_sources()
     sources = []
     for spec in in_start_order(engine.settings):
         key = (str(spec.component), spec.name)
-        times = list(since.get(key, ()))
+        window = windows.get(key)
+        worst = max(window.widest, now - window.newest) if window else None
         copy = newest.get(key)
         drill = drilled.get(f"{spec.component}/{spec.name}")
-        sources.append(_source(spec, copy, [*times, now], drill, sizes.get(key, 0)))
+        lost = now - copy.time if copy else None
+        sources.append(_source(spec, (lost, worst), drill, sizes.get(key, 0)))
     return _whole(engine.settings, found, sources)
 
 
 def _source(
     spec: SourceSpec,
-    copy: NewestCopy | None,
-    times: Sequence[datetime],
+    lost: tuple[timedelta | None, timedelta | None],
     drill: tuple[Record, DrilledSource] | None,
     size: int,
 ) -> SourceRecovery:
-    now = times[-1]
-    gaps = [(later - earlier) / _HOUR for earlier, later in pairwise(times)]
+    now, worst = lost
     last = drill[1] if drill else None
     scale = max(1.0, size / last.size) if last and last.size and size else 1.0
     good = last is not None and last.outcome == "proven"
     return SourceRecovery(
         source=spec.name,
         component=str(spec.component),
-        rpo_hours=round(max((now - copy.time) / _HOUR, 0.0), 2) if copy else None,
-        worst_rpo_hours=round(max(gaps), 2) if gaps else None,
+        rpo_hours=None if now is None else round(max(now / _HOUR, 0.0), 2),
+        worst_rpo_hours=None if worst is None else round(worst / _HOUR, 2),
         seconds=round(last.seconds * scale, 3) if last and good else None,
         scale=round(scale, 3),
         last=last,
@@ -185,8 +182,11 @@ async def _sizes(
     wanted = {copy.backup_id for copy in newest.values()}
     found: dict[tuple[str, str], int] = {}
     for backup in await engine.catalog.backups():
+        if not wanted:
+            break
         if backup.backup_id not in wanted:
             continue
+        wanted.discard(backup.backup_id)
         manifest = await engine.catalog.legible(backup)
         for record in manifest.sources if manifest else ():
             key = (str(record.component), record.name)

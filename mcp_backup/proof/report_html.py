@@ -49,7 +49,7 @@ def _objectives(facts: Facts) -> str:
     taken = None if seconds is None else seconds / 3600
     return _gauge(
         "Data that would be lost",
-        "RPO, worst of 30 days",
+        "RPO, worst on record",
         hours(loss),
         loss,
         recovery.target_rpo_hours,

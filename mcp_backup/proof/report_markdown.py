@@ -34,7 +34,7 @@ def _lines(facts: Facts) -> Iterator[str]:
         ("objective", "target", "measured"),
         [
             (
-                "data loss (RPO), worst in 30 days",
+                "data loss (RPO), worst on record",
                 hours(recovery.target_rpo_hours),
                 hours(worst(facts)),
             ),

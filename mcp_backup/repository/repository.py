@@ -210,8 +210,7 @@ class Repository:
                     raise
                 damaged[identity] = error
 
-        names = set(await self.store.names("snapshots/"))
-        if names == self._listing[0]:
+        if (names := set(await self.store.names("snapshots/"))) == self._listing[0]:
             return self._listing[1]
         there = {SnapshotId(identity_in(name)) for name in names}
         for identity in self._snapshots.keys() - there:

@@ -12,11 +12,9 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
-from mcp_backup.server.wording import MESSAGE_LIMIT, clipped, readable, sentence
+from mcp_backup.server.wording import clipped, readable, sentence
 from mcp_backup.sources.source import Holder
 from mcp_backup.verbs import (
-    BackupEntry,
-    BackupPage,
     BackupReport,
     PlannedTarget,
     RestoredTarget,
@@ -27,8 +25,6 @@ from mcp_backup.verbs import (
     UndoReport,
     VerifyReport,
 )
-
-_SHORT_ID = 8  # hex digits of a snapshot id, restic's short form
 
 
 class Reply(BaseModel):
@@ -107,6 +103,7 @@ class BackupReply(Reply):
     added_bytes: int
     outcomes: list[OutcomeReply]
     findings: list[FindingReply]
+    suspect: list[FindingReply]
     omitted: int
     warnings: list[str]
     note: str
@@ -127,65 +124,10 @@ class BackupReply(Reply):
             added_bytes=report.added_bytes,
             outcomes=[OutcomeReply.of(each, rows) for each in outcomes[:rows]],
             findings=[FindingReply.of(each) for each in report.findings[:rows]],
-            omitted=_omitted(rows, outcomes, report.findings),
+            suspect=[FindingReply.of(each) for each in report.suspect[:rows]],
+            omitted=_omitted(rows, outcomes, report.findings, report.suspect),
             warnings=[clipped(each) for each in report.warnings],
             note=clipped(report.note),
-        )
-
-
-class EntryReply(Reply):
-    """One backup in a list. `sources` may be cut; `source_count` is not."""
-
-    backup_id: str
-    short_id: str
-    backup_type: str
-    status: str
-    time: AwareDatetime
-    sources: list[str]
-    source_count: int
-    failed: list[str]
-    total_bytes: int
-    added_bytes: int
-    note: str
-    hostname: str
-    ours: bool
-
-    @classmethod
-    def of(cls, entry: BackupEntry, rows: int | None) -> Self:
-        """Tell one row."""
-        return cls(
-            backup_id=entry.backup_id,
-            short_id=entry.snapshot_id[:_SHORT_ID],
-            backup_type=entry.backup_type,
-            status=entry.status,
-            time=entry.time,
-            sources=list(entry.sources[:rows]),
-            source_count=len(entry.sources),
-            failed=list(entry.failed[:rows]),
-            total_bytes=entry.total_bytes,
-            added_bytes=entry.added_bytes,
-            note=clipped(entry.note, MESSAGE_LIMIT if rows is None else 60),
-            hostname=entry.hostname,
-            ours=entry.ours,
-        )
-
-
-class BackupsReply(Reply):
-    """One page, newest first; `next_cursor` is "" on the last. `damaged`: unreadable snapshots."""
-
-    backups: list[EntryReply]
-    next_cursor: str
-    total: int
-    damaged: list[str]
-
-    @classmethod
-    def of(cls, page: BackupPage, rows: int | None = None) -> Self:
-        """Tell a page; `rows` cuts the names within each entry, never the entries."""
-        return cls(
-            backups=[EntryReply.of(entry, rows) for entry in page.entries],
-            next_cursor=page.next_cursor,
-            total=page.total,
-            damaged=[name[: len("snapshots/") + 8] for name in page.damaged[:rows]],
         )
 
 

@@ -10,17 +10,19 @@ from mcp_backup.status_report import SourceStatus, StatusReport
 
 
 class SourceStatusReply(Reply):
-    """One source; hours without a copy, measured now, and the most in 30 days."""
+    """One source; hours without a copy, measured now, and the most on record."""
 
     source: str
     component: str
     last_success: AwareDatetime | None
     rpo_hours: float | None
     worst_rpo_hours: float | None
+    worst_began: AwareDatetime | None
     overdue: bool
     failure: str
     recovery_seconds: float | None
     drilled: AwareDatetime | None
+    suspect: str
 
     @classmethod
     def of(cls, source: SourceStatus) -> Self:
@@ -31,10 +33,12 @@ class SourceStatusReply(Reply):
             last_success=source.last_success,
             rpo_hours=source.rpo_hours,
             worst_rpo_hours=source.worst_rpo_hours,
+            worst_began=source.worst_began,
             overdue=source.overdue,
             failure=clipped(source.failure),
             recovery_seconds=source.recovery_seconds,
             drilled=source.drilled,
+            suspect=clipped(source.suspect),
         )
 
 
@@ -63,13 +67,17 @@ class StatusReply(Reply):
     next_runs: list[NextRunReply]
     missed: list[str]
     unprotected: list[str]
+    undelivered: list[str]
     omitted: int
 
     @classmethod
     def of(cls, report: StatusReport, rows: int | None = None) -> Self:
         """Tell the status; overdue sources come first."""
         sources = sorted(report.sources, key=lambda each: (not each.overdue, not each.failure))
-        lists = (report.reasons, sources, report.next_runs, report.missed, report.unprotected)
+        lists = (
+            *(report.reasons, sources, report.next_runs),
+            *(report.missed, report.unprotected, report.undelivered),
+        )
         facts = report.statistics
         return cls(
             health=report.health,
@@ -90,6 +98,7 @@ class StatusReply(Reply):
             ],
             missed=list(report.missed[:rows]),
             unprotected=list(report.unprotected[:rows]),
+            undelivered=[clipped(each) for each in report.undelivered[:rows]],
             omitted=0 if rows is None else sum(max(0, len(each) - rows) for each in lists),
         )
 
@@ -110,6 +119,7 @@ def status_summary(reply: StatusReply) -> str:
         + (f"; {reply.surplus} may be forgotten." if reply.surplus else "."),
         *(f"Next: {each.schedule} at {each.due:%Y-%m-%d %H:%M} UTC" for each in reply.next_runs),
         *(f"Not protected: {each}" for each in reply.unprotected),
+        *(f"Not delivered: {each}" for each in reply.undelivered),
     ]
     if reply.omitted:
         lines.append(f"({reply.omitted} more left out)")
@@ -128,4 +138,5 @@ def _source(source: SourceStatusReply, target: float) -> str:
     if source.rpo_hours is None:
         return f"{named}: no backup yet"
     late = ", OVERDUE" if source.overdue else ""
-    return f"{named}: {source.rpo_hours:g} of {target:g} hours without a copy{late}"
+    worst = f", {source.worst_rpo_hours:g} at worst" if source.worst_rpo_hours else ""
+    return f"{named}: {source.rpo_hours:g} of {target:g} hours without a copy{worst}{late}"

@@ -5,10 +5,9 @@ Everything needed to go on is in them: ids, what failed and why, the next step.
 
 from collections.abc import Iterable
 
+from mcp_backup.server.list_reply import BackupsReply, EntryReply
 from mcp_backup.server.replies import (
     BackupReply,
-    BackupsReply,
-    EntryReply,
     FindingReply,
     OutcomeReply,
     RestoreReply,
@@ -34,6 +33,7 @@ def backup_summary(reply: BackupReply) -> str:
         f"in {reply.duration_seconds} s, {_VERIFICATION[reply.verification]}."
     )
     rows = [*map(_outcome, reply.outcomes), *map(_finding, reply.findings)]
+    rows += [f"- SUSPECT {_finding(each)[2:]}" for each in reply.suspect]
     warned = "\n".join(f"Warning: {each}" for each in reply.warnings)
     return _lines(head, rows, reply.omitted, warned)
 
@@ -114,8 +114,17 @@ def _entry(entry: EntryReply) -> str:
     failed = f", FAILED: {', '.join(entry.failed)}" if entry.failed else ""
     return (
         f"- {entry.backup_id or entry.short_id}{maker} {entry.backup_type} {entry.status}, "
-        f"{size(entry.total_bytes)}, {entry.source_count} sources{failed}"
+        f"{size(entry.total_bytes)}, {entry.source_count} sources{failed}{_standing(entry)}"
     )
+
+
+def _standing(entry: EntryReply) -> str:
+    """Say what holds a backup, and what proves it."""
+    suspect = f", SUSPECT: {', '.join(entry.suspect)}" if entry.suspect else ""
+    held = ", ".join(entry.held_by) or "nothing, may be forgotten"
+    proven = f", verified {entry.verified:%Y-%m-%d}" if entry.verified else ", not verified"
+    proven = f", drilled {entry.drilled:%Y-%m-%d}" if entry.drilled else proven
+    return f"{suspect}; held by {held}{proven}" if entry.ours else ""
 
 
 def _target(target: TargetReply) -> str:

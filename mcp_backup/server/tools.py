@@ -16,10 +16,10 @@ from mcp_backup.server.closed import closed, told
 from mcp_backup.server.consent import Consent, consented, restore_question, undo_question
 from mcp_backup.server.drill_tool import run_drill_tool
 from mcp_backup.server.keeper import EngineSource
+from mcp_backup.server.list_reply import BackupsReply
 from mcp_backup.server.listener import listener
 from mcp_backup.server.replies import (
     BackupReply,
-    BackupsReply,
     RestoreReply,
     UndoReply,
     VerifyReply,

@@ -10,7 +10,6 @@ import pytest
 
 from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.errors import UnknownSource
-from mcp_backup.forgetting import verdicts
 from mcp_backup.history import Asker, asked_by
 from mcp_backup.proof.drill import drill, ledger_of
 from mcp_backup.proof.objectives import recovery
@@ -166,15 +165,15 @@ async def test_a_proven_copy_is_kept_as_the_latest_proven_and_a_failed_one_is_su
     async with system.engine() as engine:
         quick = CreateRequest(verify=False)
         await engine.create(quick)
-        before = await verdicts(engine)
+        before = await engine.judging.verdicts()
         newest = (await engine.backups()).entries[0].snapshot_id
         assert "latest proven" not in before[newest].reasons
         await drill(engine, DrillRequest(scenario="single-server"))
-        assert "latest proven" in (await verdicts(engine))[newest].reasons
+        assert "latest proven" in (await engine.judging.verdicts())[newest].reasons
     wrong = asking(system, CheckSettings(query="SELECT count(*) FROM notes", expect=1))
     async with wrong.engine() as engine:
         await drill(engine, DrillRequest(("notes",), "single-server"))
-        judged = await verdicts(engine)
+        judged = await engine.judging.verdicts()
     assert any("suspect" in reason for reason in judged[newest].reasons)
     proven = [one for one in judged.values() if any("latest proven" in r for r in one.reasons)]
     assert len(proven) == 2  # notes is now proven by the one before

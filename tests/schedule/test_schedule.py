@@ -115,6 +115,24 @@ async def test_a_slot_that_failed_is_on_record_and_the_next_one_runs(system: Sys
         assert (made.asker.slot, made.asker.tool) == ("daily 2026-11-22T02:00", "daily")
 
 
+async def test_a_run_that_failed_is_tried_again_later_and_succeeds_once(system: System) -> None:
+    clock = Clock()
+    system.notes.rename(system.root / "away.db")
+    async with system.engine(clock) as engine:
+        async with scheduled(engine, DAILY):
+            clock.time += DAY
+            await until(engine, ended(1))
+            (system.root / "away.db").rename(system.notes)
+            clock.time += timedelta(minutes=5)
+            runs = await until(engine, ended(2))
+            assert [run.outcome for run in runs] == ["completed", "failed"]
+            assert {run.asker.slot for run in runs} == {"daily 2026-11-21T02:00"}
+        async with scheduled(engine, DAILY):  # and in no later process
+            clock.time += timedelta(hours=14)
+            await until(engine, ended(3))
+        assert slots(await engine.history.runs(verb="create"))[2:] == ["daily 2026-11-22T02:00"]
+
+
 async def test_a_backup_under_way_is_finished_when_the_schedule_stops(
     system: System, caplog: pytest.LogCaptureFixture
 ) -> None:

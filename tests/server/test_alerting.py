@@ -1,6 +1,8 @@
 """Alerts from real servers and real commands."""
 
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import anyio
 from mcp.client import Client
@@ -58,3 +60,22 @@ def test_a_command_tells_before_it_ends_and_the_next_what_it_could_not(machine: 
         assert ran.returncode == 1
         assert http.events == ["failure", "failure"]
         assert http.got[1].facts["subject"] == "the repository"
+
+
+def test_an_emptied_database_is_told_as_suspect_by_the_command_that_backs_it_up(
+    machine: Machine,
+) -> None:
+    for number in range(200):
+        machine.write(f"{number}")
+    with receiver() as http:
+        told(machine, http)
+        command = machine.command("create", "--backup-type", "database")
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        with closing(sqlite3.connect(machine.database)) as connection, connection:
+            connection.execute("DELETE FROM notes")
+        ran = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
+        assert ran.returncode == 3
+        assert b"SUSPECT: notes: notes: 0 rows, 201 rows in the backup before" in ran.stdout
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    assert http.events == ["suspect", "recovery"]
+    assert http.got[0].facts["message"] == "notes: 0 rows, 201 rows in the backup before"

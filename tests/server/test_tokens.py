@@ -8,9 +8,9 @@ from mcp_types import CallToolResult
 
 from mcp_backup.manifest import Failure
 from mcp_backup.server.closed import told
+from mcp_backup.server.list_reply import BackupsReply
 from mcp_backup.server.replies import (
     BackupReply,
-    BackupsReply,
     RestoreReply,
     UndoReply,
     VerifyReply,
@@ -48,6 +48,13 @@ MANY = 60  # sources: far more than anyone has
 NOW = datetime(2026, 11, 22, 20, 30, tzinfo=UTC)
 NAMES = tuple(f"a-source-with-a-long-name-{number:02}" for number in range(MANY))
 PATHS = {name: f"/home/somebody/Projects/{name}/data/{name}.db" for name in NAMES}
+HELD_BY = (
+    *("latest", "latest good", "latest proven", "daily 10/30", "weekly 10/12", "monthly 6/6"),
+    *(
+        f"{reason} of {', '.join(NAMES)}"
+        for reason in ("minimum of 3", "good before a suspect one")
+    ),
+)
 LONG = "the disk image is malformed in a way that takes many words to tell. " * 10
 SNAPSHOT = "63ef3bb1cb27a42ad5aa24dad9401474605a30cb52582c402700a801322f7111"
 
@@ -80,6 +87,7 @@ BACKUP = BackupReport(
     outcomes=OUTCOMES,
     findings=FINDINGS,
     note=LONG,
+    suspect=FINDINGS,
 )
 PAGE = BackupPage(
     entries=tuple(
@@ -96,6 +104,10 @@ PAGE = BackupPage(
             added_bytes=10**11,
             hostname="a-host-with-a-name",
             ours=True,
+            held_by=HELD_BY,
+            suspect=NAMES,
+            verified=NOW,
+            drilled=NOW,
         )
         for number in range(DEFAULT_LIMIT)
     ),
@@ -145,7 +157,9 @@ STATUS = StatusReport(
     reasons=tuple(f"{name}: {LONG}" for name in NAMES),
     target_rpo_hours=24,
     sources=tuple(
-        SourceStatus(name, "databases", NOW, 30.25, 24, 99.75, overdue=True, failure=LONG)
+        SourceStatus(
+            name, "databases", NOW, 30.25, 24, 99.75, overdue=True, failure=LONG, suspect=LONG
+        )
         for name in NAMES
     ),
     backups=10_000,
@@ -159,6 +173,7 @@ STATUS = StatusReport(
     next_runs=tuple(NextRun(f"databases {name}", "database", NOW) for name in NAMES),
     missed=NAMES,
     unprotected=tuple(f"database {path}" for path in PATHS.values()),
+    undelivered=(LONG,) * MANY,
 )
 UNDONE = UndoReport(
     restore_id="restore_20261122_211841_1ed2c86d",
@@ -199,8 +214,8 @@ def test_an_answer_stays_small_however_much_there_is_to_tell(answer: object) -> 
 def test_what_was_left_out_is_counted_and_what_failed_is_shown_first() -> None:
     reply = BackupReply.of(BACKUP, rows=5)
     assert [outcome.outcome for outcome in reply.outcomes] == ["failed"] * 5
-    assert reply.omitted == (len(OUTCOMES) - 5) + (len(FINDINGS) - 5)
-    assert "(110 more left out)" in backup_summary(reply)
+    assert reply.omitted == (len(OUTCOMES) - 5) + 2 * (len(FINDINGS) - 5)
+    assert "(165 more left out)" in backup_summary(reply)
 
 
 def test_without_a_limit_everything_is_told() -> None:
