@@ -142,6 +142,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it knows the library
     "apscheduler": {"schedule"},
     "apsw": {"sources"},
+    "duckdb": {"sources"},
     "sqlite3": {"sources", "alerts"} | HISTORY,
     "httpx2": {"alerts", "cli", "sources"},
     "prometheus_client": {"metrics"},

@@ -249,7 +249,8 @@ class _Reading:
         if entry.layout == "image":
             if not self.chunk_size or self.chunk_size % max(entry.page_size, 1):
                 self.chunk_size = default_chunk_size(entry.size, entry.page_size)
-            return await self._image(capture, ImageContent(self._writer, self.chunk_size), report)
+            content = ImageContent(self._writer, self.chunk_size, entry.lead)
+            return await self._image(capture, content, report)
         return await self._stream(capture, StreamContent(self._writer, self._pool), report)
 
     async def _image(

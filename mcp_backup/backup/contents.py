@@ -23,18 +23,27 @@ def split(ids: bytes | bytearray) -> tuple[BlobId, ...]:
 
 
 class ImageContent:
-    """A file cut every `chunk_size` bytes. Slots may be saved concurrently."""
+    """A file cut every `chunk_size` bytes. Slots may be saved concurrently.
 
-    def __init__(self, writer: Writer, chunk_size: int) -> None:
-        """Begin an empty file; `chunk_size` divides SLOT_SIZE."""
+    With a `lead`, the cuts are counted from there, so that they fall on the borders of blocks that
+    begin after a header: a block that moved by whole blocks is known again. Every slot is cut
+    alike, at its own first `lead` bytes too.
+    """
+
+    def __init__(self, writer: Writer, chunk_size: int, lead: int = 0) -> None:
+        """Begin an empty file; `chunk_size` divides SLOT_SIZE and is larger than `lead`."""
         assert SLOT_SIZE % chunk_size == 0
-        self._writer, self._chunk_size = writer, chunk_size
+        assert lead < chunk_size
+        self._writer, self._chunk_size, self._lead = writer, chunk_size, lead
+        self._per_slot = SLOT_SIZE // chunk_size + (lead > 0)
         self._ids = bytearray()
 
     async def save(self, slot: int, offset: int, length: int) -> None:
         """Save the slot's `length` bytes, which stand at `offset` in the file."""
-        ids = await self._writer.save_slot(slot, fixed(length, self._chunk_size))
-        at = offset // self._chunk_size * ID_SIZE
+        lead = min(self._lead, length)
+        lengths = [lead, *fixed(length - lead, self._chunk_size)] if lead else None
+        ids = await self._writer.save_slot(slot, lengths or fixed(length, self._chunk_size))
+        at = offset // SLOT_SIZE * self._per_slot * ID_SIZE
         missing = at + len(ids) - len(self._ids)
         if missing > 0:
             self._ids.extend(bytes(missing))

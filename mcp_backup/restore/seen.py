@@ -16,7 +16,7 @@ from mcp_backup.sources import capture
 from mcp_backup.sources.source import PIECEWISE, SourceSpec
 
 LiveState = Literal["present", "absent", "damaged"]
-_SIDE_FILES = ("-wal", "-journal")
+_SIDE_FILES = ("-wal", "-journal", ".wal")
 _MOST_NAMED = 3  # files named in a sentence
 
 
@@ -77,6 +77,8 @@ def _look_at_database(spec: SourceSpec) -> Seen:
     found = _status(spec)
     if found is None:
         return Seen(spec.kind, spec.path, "absent")
+    if spec.kind == "duckdb" and stat.S_ISDIR(found.st_mode):
+        return _look_at_tree(spec, found)
     size, changed = found.st_size, found.st_mtime_ns
     for suffix in _SIDE_FILES:
         try:
@@ -86,6 +88,18 @@ def _look_at_database(spec: SourceSpec) -> Seen:
         size, changed = size + side.st_size, max(changed, side.st_mtime_ns)
     state: LiveState = "present" if stat.S_ISREG(found.st_mode) else "damaged"
     return Seen(spec.kind, spec.path, state, _identity(found), {}, size, changed)
+
+
+def _look_at_tree(spec: SourceSpec, root: os.stat_result) -> Seen:
+    """Look at a directory of databases, from outside as well."""
+    size = changed = 0
+    for place, _directories, files in os.walk(spec.path):
+        for name in files:
+            with suppress(OSError):  # side files come and go
+                found = os.lstat(os.path.join(place, name))
+                size, changed = size + found.st_size, max(changed, found.st_mtime_ns)
+    state: LiveState = "present" if size else "absent"
+    return Seen(spec.kind, spec.path, state, _identity(root), {}, size, changed)
 
 
 def _look_at_files(spec: SourceSpec, paths: Sequence[str]) -> Seen:

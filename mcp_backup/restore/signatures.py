@@ -2,7 +2,8 @@
 
 A signature maps paths within a source to what lies there. A database has one entry, for "": the
 digest of its content, "absent" or "damaged". A file set has one for each path that a restore
-would write: its type, permissions and content; workflows have one for each document.
+would write: its type, permissions and content; workflows have one for each document, DuckDB
+sources one for each of their databases.
 """
 
 import os
@@ -19,7 +20,7 @@ from mcp_backup.restore.journal import Signature
 from mcp_backup.sources import beneath, capture
 from mcp_backup.sources.digest import of_file
 from mcp_backup.sources.kinds import KeptCopy
-from mcp_backup.sources.source import PIECEWISE, SourceSpec
+from mcp_backup.sources.source import MARKED, PIECEWISE, SourceSpec
 
 ABSENT = "absent"
 DAMAGED = "damaged"
@@ -66,7 +67,7 @@ async def of_live(spec: SourceSpec, paths: Iterable[str]) -> Signature:
     """
     if spec.kind == "files":
         return await to_thread.run_sync(of_files, Path(spec.path), tuple(paths))
-    if spec.kind in PIECEWISE:
+    if spec.kind in MARKED:
         return await capture.signature(spec, tuple(paths))
     return await of_database(spec.name, Path(spec.path))
 
@@ -75,7 +76,7 @@ async def of_staged(spec: SourceSpec, directory: Path) -> Signature:
     """Return the signature that the source will have once `directory` has gone live."""
     if spec.kind == "files":
         return await to_thread.run_sync(_of_directory, directory)
-    if spec.kind in PIECEWISE:
+    if spec.kind in MARKED:
         return await capture.signature_of(spec, directory)
     return await of_database(spec.name, await to_thread.run_sync(single_file, directory))
 
@@ -90,6 +91,9 @@ async def of_kept(
     """
     if spec.kind in PIECEWISE:
         return await of_live(spec, paths)
+    if spec.kind in MARKED:
+        marks = await capture.signature_of(spec, directory)
+        return {path: marks.get(path, ABSENT) for path in paths}
     if kept.state != "present":
         return {DATABASE: ABSENT if kept.state == "absent" else DAMAGED}
     images = await to_thread.run_sync(lambda: [p for p in directory.iterdir() if p.suffix == ""])

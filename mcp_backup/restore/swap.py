@@ -43,7 +43,6 @@ from mcp_backup.restore.keep_paths import keep_paths
 from mcp_backup.restore.signatures import (
     ABSENT,
     DAMAGED,
-    DATABASE,
     compare,
     differing,
     of_kept,
@@ -268,8 +267,9 @@ def _judge(target: Target, found: Signature, new: Signature) -> None:
     if target.spec.kind in PIECEWISE:
         paths = ", ".join(differing(found, new)[:5])
         raise SourceUnstable(f"{target.key}: {paths} are not what was put there")
-    if found[DATABASE] in (ABSENT, DAMAGED) and new[DATABASE] != found[DATABASE]:
-        raise SourceUnstable(f"{target.key} is {found[DATABASE]} after the exchange")
+    for path in differing(found, new):
+        if found.get(path, ABSENT) in (ABSENT, DAMAGED):
+            raise SourceUnstable(f"{target.key} is {found.get(path, ABSENT)} after the exchange")
 
 
 def _interrupted(record: Record, stuck: Mapping[str, str], what: str) -> RestoreInterrupted:

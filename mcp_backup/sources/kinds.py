@@ -16,6 +16,7 @@ from mcp_backup.sources.source import Evidence, Finding, Holder, SourceSpec
 
 MODULES: Mapping[str, str] = {
     "sqlite": "mcp_backup.sources.sqlite",
+    "duckdb": "mcp_backup.sources.duckdb",
     "files": "mcp_backup.sources.files",
     "workflows": "mcp_backup.sources.workflows",
 }

@@ -26,9 +26,10 @@ class Component(StrEnum):
 class SourceSpec:
     """One configured source: what a worker needs to know to capture it or to put it back.
 
-    `kind` is "sqlite", "files" or "workflows". `path` is absolute and expanded: the database
-    file, or the root of a file set; of workflows it is the server's address or command.
-    `options` are the kind's own: sqlite: `exclude_tables: list[str]`; files: `include: list[str]`,
+    `kind` is "sqlite", "duckdb", "files" or "workflows". `path` is absolute and expanded: the
+    database file, the directory of several (duckdb), or the root of a file set; of workflows it
+    is the server's address or command. `options` are the kind's own: sqlite and duckdb:
+    `exclude_tables: list[str]`; files: `include: list[str]`,
     `exclude: list[str]`; workflows: what `WorkflowSettings.spec` puts there.
     """
 
@@ -41,6 +42,8 @@ class SourceSpec:
 
 # kinds exchanged piece by piece: each piece is old or new, and what a backup lacks is left alone
 PIECEWISE = frozenset({"files", "workflows"})
+# kinds that say themselves by which marks their live state is recognised
+MARKED = frozenset({"workflows", "duckdb"})
 
 Layout = Literal["image", "stream"]  # cut at fixed offsets, or by content
 EntryType = Literal["file", "dir", "symlink"]
@@ -52,7 +55,8 @@ class Entry:
 
     `mtime_ns` is the logical time of last change, stable while the content is. For files,
     `layout` says how to cut them and `page_size` (bytes) what an image's cuts must be a multiple
-    of (0 for streams). `size` is the size if it is known beforehand, for progress, else 0.
+    of (0 for streams); `lead` (bytes) is what comes before an image's first block, whose borders
+    the cuts should fall on. `size` is the size if it is known beforehand, for progress, else 0.
     """
 
     path: str
@@ -66,6 +70,7 @@ class Entry:
     link_target: str = ""
     layout: Layout = "stream"
     page_size: int = 0
+    lead: int = 0
     size: int = 0
 
 

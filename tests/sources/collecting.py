@@ -74,8 +74,11 @@ def _take(channel: Channel, arena: Arena, collected: Collected) -> None:
             if entry.type == "file":
                 collected.content[path] = b""
         elif frame.kind == "filled":
-            assert fields["offset"] == len(collected.content[path])
-            collected.content[path] += bytes(arena.content(fields["slot"])[: fields["length"]])
+            known, at = collected.content[path], fields["offset"]
+            assert at == len(known) or collected.entry(path).layout == "image"
+            content = bytes(arena.content(fields["slot"])[: fields["length"]])
+            known = known.ljust(at, b"\0")  # an image's first slot comes last
+            collected.content[path] = known[:at] + content + known[at + len(content) :]
             channel.send("give", slot=fields["slot"])
         elif frame.kind == "file_end":
             assert fields["size"] == len(collected.content[path])
