@@ -179,12 +179,13 @@ from mcp_backup.sources import duckdb as kind
 from tests.duckdb.ducks import source
 
 live, staged, at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-seen = 0
+seen, exchanged = 0, False
 
 def watch(event, args):
-    global seen
-    named = str(args[0]).startswith(str(live)) and "-tmp-" not in str(args[0])
-    if event in ("os.rename", "os.link", "subprocess.Popen") or (event == "os.remove" and named):
+    global exchanged, seen
+    removes_live = event == "os.remove" and (exchanged or "-tmp-" not in str(args[0]))
+    exchanged = exchanged or event == "os.rename"
+    if event in ("os.rename", "os.link", "subprocess.Popen") or removes_live:
         seen += 1
         if seen == at:
             os.kill(os.getpid(), signal.SIGKILL)
