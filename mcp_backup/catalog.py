@@ -297,8 +297,8 @@ def _entry(backup: Backup, outline: Outline | None) -> BackupEntry:
         note=outline.note if outline else "",
         sources=tuple(source.name for source in sources if source.outcome != "failed"),
         failed=tuple(source.name for source in sources if source.outcome == "failed"),
-        total_bytes=int(summary.get("total_bytes_processed", 0)),
-        added_bytes=int(summary.get("data_added_packed", 0)),
+        total_bytes=_count(summary.get("total_bytes_processed")),
+        added_bytes=_count(summary.get("data_added_packed")),
         hostname=backup.snapshot.hostname,
         ours=backup.ours,
         databases=tuple(
@@ -309,6 +309,11 @@ def _entry(backup: Backup, outline: Outline | None) -> BackupEntry:
         suspect=tuple(source.name for source in sources if source.suspect),
         verified=backup.snapshot.time if outline and _proven(outline) else None,
     )
+
+
+def _count(value: object) -> int:
+    """Read a number of another program's summary; what is none counts as 0."""
+    return value if type(value) is int and 0 <= value < 1 << 63 else 0
 
 
 def _proven(outline: Outline) -> bool:

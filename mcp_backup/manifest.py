@@ -6,9 +6,12 @@ members they do not know and refuse a `version` above theirs.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from datetime import datetime
+from math import isfinite
+from typing import Any, Literal, NoReturn
 
 from mcp_backup.errors import IntegrityError, UnsupportedFormat
 from mcp_backup.sources.source import Component, Evidence, FileEvidence, Finding
@@ -89,66 +92,143 @@ class Manifest:
 
 
 def decode(data: bytes) -> Manifest:
-    """Parse a manifest.
+    """Parse a manifest, trusting nothing in it: whoever has a key could have written it.
+
+    Names are plain, so that no path made of them leads elsewhere; a source's tree is where its
+    name says; every member has its type.
 
     Raises:
         UnsupportedFormat: written by a version newer than this one.
         IntegrityError: not a manifest.
     """
     try:
-        document = json.loads(data.decode(errors="surrogateescape"))
-        if document["version"] > VERSION:
+        text = data.decode(errors="surrogateescape")
+        document = json.loads(text, parse_constant=_refuse)
+        version = _count(document["version"])
+        if version > VERSION:
             raise UnsupportedFormat(
-                f"manifest version {document['version']}, and this program reads up to {VERSION}",
+                f"manifest version {version}, and this program reads up to {VERSION}",
                 hint="Upgrade mcp-backup, or restore with `restic restore`. Nothing was changed.",
             )
         return Manifest(
-            sources=tuple(_record(item) for item in document["sources"]),
-            **{key: document[key] for key in _PLAIN},
+            backup_id=_text(document["backup_id"]),
+            backup_type=_text(document["backup_type"]),
+            status=_one_of(document["status"], ("completed", "partial")),
+            note=_text(document["note"]),
+            started=_moment(document["started"]),
+            program=_text(document["program"]),
+            sources=tuple(_record(item) for item in _list(document["sources"])),
+            version=version,
         )
+    except RecursionError as error:
+        raise IntegrityError("manifest.json is nested beyond reason", hint=_STRANGE) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"manifest.json is not a manifest: {error}") from error
+        told = f"manifest.json is not a manifest: {error!s:.200}"
+        raise IntegrityError(told, hint=_STRANGE) from error
 
 
-_PLAIN = ("backup_id", "backup_type", "status", "note", "started", "program", "version")
-_RECORD = (
-    "name",
-    "kind",
-    "outcome",
-    "original",
-    "tree",
-    "chunk_size",
-    "read",
-    "added",
-    "duration_seconds",
-    "verified",
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # what the settings allow
+_MOST = 1 << 63
+_CUTS = (0, *(1 << power for power in range(9, 21)))  # powers of two from 512 bytes to 1 MiB
+_STRANGE = (
+    "Damage, or something that mcp-backup did not write; `restic restore` may bring it back to a "
+    "place of its own. Use another backup. Nothing was changed."
 )
 
 
 def _record(item: Mapping[str, Any]) -> SourceRecord:
     evidence, failure = item["evidence"], item["failure"]
+    component, name, tree = Component(item["component"]), _text(item["name"]), _text(item["tree"])
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a source is named {name!r:.120}")
+    if tree not in ("", f"{component}/{name}"):
+        raise ValueError(f"the tree of {component}/{name} is {tree!r:.120}")
     return SourceRecord(
-        component=Component(item["component"]),
+        name=name,
+        component=component,
+        kind=_text(item["kind"]),
+        outcome=_one_of(item["outcome"], ("stored", "unchanged", "failed")),
+        original=_text(item["original"]),
+        tree=tree,
+        chunk_size=_one_of(item["chunk_size"], _CUTS),
+        read=_count(item["read"]),
+        added=_count(item["added"]),
+        duration_seconds=_seconds(item["duration_seconds"]),
         evidence=_evidence(evidence) if evidence is not None else None,
-        failure=Failure(failure["code"], failure["message"], failure["hint"]) if failure else None,
+        failure=Failure(*_texts(failure, "code", "message", "hint")) if failure else None,
+        verified=_truth(item["verified"]),
         findings=_findings(item["findings"]),
-        suspect=_findings(item.get("suspect", ())),
-        **{key: item[key] for key in _RECORD},
+        suspect=_findings(item.get("suspect", [])),
     )
 
 
-def _findings(items: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
-    return tuple(Finding(item["code"], item["subject"], item["message"]) for item in items)
+def _findings(items: object) -> tuple[Finding, ...]:
+    return tuple(Finding(*_texts(item, "code", "subject", "message")) for item in _list(items))
 
 
 def _evidence(item: Mapping[str, Any]) -> Evidence:
     return Evidence(
-        engine=item["engine"],
-        files=tuple(
-            FileEvidence(file["path"], file["original"], file["size"], file["digest"])
-            for file in item["files"]
-        ),
+        engine=_text(item["engine"]),
+        files=tuple(_file(file) for file in _list(item["files"])),
         facts=dict(item["facts"]),
-        notes=tuple(item["notes"]),
-        fingerprint=item["fingerprint"],
+        notes=tuple(_text(note) for note in _list(item["notes"])),
+        fingerprint=_text(item["fingerprint"]),
     )
+
+
+def _file(item: Mapping[str, Any]) -> FileEvidence:
+    path, original, digest = _texts(item, "path", "original", "digest")
+    if any(part in ("", ".", "..") for part in path.split("/")) or "\0" in path:
+        raise ValueError(f"{path!r:.120} is not a plain relative path")
+    return FileEvidence(path, original, _count(item["size"]), digest)
+
+
+def _texts(item: Mapping[str, Any], *names: str) -> tuple[str, ...]:
+    return tuple(_text(item[name]) for name in names)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is not text")
+    value.encode(errors="surrogateescape")  # which file names can be, and nothing else
+    return value
+
+
+def _list(value: object) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.60} is not a list")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < _MOST:
+        raise TypeError(f"{value!r:.60} is not a number of things")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if type(value) not in (int, float) or not isfinite(value) or value < 0:  # type: ignore[arg-type,operator]
+        raise TypeError(f"{value!r:.60} is not a number of seconds")
+    return value  # type: ignore[return-value]
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r:.60} is not true or false")
+    return value
+
+
+def _one_of(value: object, known: Sequence[Any]) -> Any:
+    if isinstance(value, bool) or value not in known:
+        raise ValueError(f"{value!r:.60} is none of {', '.join(map(str, known))}")
+    return value
+
+
+def _moment(value: object) -> str:
+    if datetime.fromisoformat(_text(value)).tzinfo is None:
+        raise ValueError(f"{value!r:.60} has no zone")
+    return str(value)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -22,6 +22,11 @@ class BlobKind(IntEnum):
         return self.name.lower()
 
 
+# Bytes of plaintext that are held in memory, whatever a repository says: restic cuts files into
+# 8 MiB at most; the list of a million files in one directory, or of a file's chunks, is large.
+MAX_BLOB = {BlobKind.DATA: 64 << 20, BlobKind.TREE: 512 << 20}
+
+
 class Compressor:
     """Compresses blobs at one level. Keeps zstd's context, so: one per thread."""
 

@@ -14,6 +14,9 @@ from mcp_backup.errors import IntegrityError
 from mcp_backup.format.gotext import mended
 from mcp_backup.format.ids import ID_SIZE, unhex
 
+FEW = 1_000_000  # values in a document that holds no lists of blobs
+MANY = 24_000_000  # values in a listing: of a million files, or of the blobs of 100 GB
+
 
 class Document:
     """One JSON object, called `what` in messages, whose members are fetched by type."""
@@ -28,9 +31,9 @@ class Document:
         self.what = what
 
     @classmethod
-    def parse(cls, data: bytes, what: str) -> "Document":
-        """Parse `data`, one JSON object in UTF-8."""
-        return cls(parse(data, what), what)
+    def parse(cls, data: bytes, what: str, most: int = FEW) -> "Document":
+        """Parse `data`, one JSON object in UTF-8 of at most `most` values."""
+        return cls(parse(data, what, most), what)
 
     def text(self, name: str, default: str = "") -> str:
         """Return a string; lone surrogates become U+FFFD, as they do in Go."""
@@ -102,12 +105,15 @@ class Document:
         raise IntegrityError(f"{self.what}: {name} is {got:.60}, wanted {wanted}")
 
 
-def parse(data: bytes, what: str) -> Any:
+def parse(data: bytes, what: str, most: int = FEW) -> Any:
     """Parse `data` as one JSON value in UTF-8; `what` names it in messages.
 
     Raises:
-        IntegrityError: not UTF-8, not JSON, or nested beyond reason.
+        IntegrityError: not UTF-8, not JSON, nested beyond reason, or of more than `most` values:
+            two bytes of JSON can become a hundred bytes of memory.
     """
+    if len(data) > most and sum(map(data.count, (b",", b"[", b"{"))) > most:
+        raise IntegrityError(f"{what}: a JSON document of more than {most} values")
     try:
         return json.loads(data.decode(), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:

@@ -8,14 +8,15 @@ All blobs of a pack are in one index file; a file has at most about MAX_BLOBS of
 Source: restic design, "Indexing".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import add
 from typing import Any
 
 from mcp_backup.errors import IntegrityError
-from mcp_backup.format.blob import BlobKind
-from mcp_backup.format.document import Document, identities
+from mcp_backup.format.blob import MAX_BLOB, BlobKind
+from mcp_backup.format.crypto import OVERHEAD
+from mcp_backup.format.document import MANY, Document, identities
 from mcp_backup.format.ids import PackId
 from mcp_backup.format.pack import MAX_LENGTH, PackEntry
 
@@ -58,7 +59,7 @@ def decode_index(document: bytes) -> list[PackListing]:
     """
     return [
         PackListing(PackId(pack.identity("id")), tuple(_decode_entries(pack.members.get("blobs"))))
-        for pack in Document.parse(document, "index").objects("packs")
+        for pack in Document.parse(document, "index", MANY).objects("packs")
     ]
 
 
@@ -79,6 +80,17 @@ def _decode_entries(blobs: Any) -> Iterable[PackEntry]:
     for column in (offsets, lengths, plain_lengths):
         if not set(map(type, column)) <= {int} or min(column) < 0:
             raise IntegrityError("index: a blob's offset or length is not a number of bytes")
-    if max(plain_lengths) > MAX_LENGTH or max(map(add, offsets, lengths)) > MAX_LENGTH:
+    if max(map(add, offsets, lengths)) > MAX_LENGTH:
         raise IntegrityError("index: a blob lies beyond what a pack can hold")
+    if max(max(lengths), max(plain_lengths)) > MAX_BLOB[BlobKind.DATA]:
+        _refuse_large(kinds, lengths, plain_lengths)
     return map(PackEntry._make, zip(kinds, ids, offsets, lengths, plain_lengths, strict=True))
+
+
+def _refuse_large(
+    kinds: Sequence[BlobKind], lengths: Sequence[int], plain_lengths: Sequence[int]
+) -> None:
+    for kind, length, plain_length in zip(kinds, lengths, plain_lengths, strict=True):
+        size = max(length - OVERHEAD, plain_length)
+        if size > MAX_BLOB[kind]:
+            raise IntegrityError(f"index: a {kind.word} blob of {size} bytes")

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from mcp_backup.errors import IntegrityError
-from mcp_backup.format.document import Document
+from mcp_backup.format.document import MANY, Document
 from mcp_backup.format.gotext import json_string, json_value, quote, unquote
 from mcp_backup.format.ids import ID_SIZE, BlobId
 from mcp_backup.format.times import format_nanoseconds, parse_nanoseconds
@@ -183,7 +183,7 @@ def decode_tree(data: bytes) -> list[Node]:
     Raises:
         IntegrityError: not a tree; a file without content; a directory without subtree.
     """
-    return [_decode(node) for node in Document.parse(data, "tree").objects("nodes")]
+    return [_decode(node) for node in Document.parse(data, "tree", MANY).objects("nodes")]
 
 
 def _decode(document: Document) -> Node:

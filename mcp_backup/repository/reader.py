@@ -62,14 +62,18 @@ def file_size(index: BlobIndex, content: Sequence[BlobId]) -> int:
     return sum(_plain(place) for place in _places(index, content))
 
 
-async def stage_file(
+async def stage_file(  # noqa: PLR0913 - what to fetch, with what, and where to
     repository: Repository,
     pool: SealingPool,
     content: Sequence[BlobId],
     path: Path,
     listener: Listener = nobody,
+    *,
+    announced: int | None = None,
 ) -> int:
     """Write the content's bytes to `path`, an existing empty file; return their number.
+
+    Where that is not what was `announced`, nothing is written.
 
     Not made durable here. A cancel or failure leaves a partial file, which the caller discards.
 
@@ -79,6 +83,9 @@ async def stage_file(
     """
     index = await repository.load_index()
     places = sorted(_places(index, content))
+    total = sum(map(_plain, places))
+    if announced is not None and total != announced:
+        return total
     async with pool.file(path) as file:
         return await _fetch_all(repository, pool, places, (file, path.name, listener))
 

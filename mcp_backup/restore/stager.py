@@ -30,7 +30,9 @@ from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.reader import stage_file
 from mcp_backup.repository.repository import Repository
 
-Write = Callable[[Sequence[BlobId], Path], Awaitable[int]]  # content into an empty file → bytes
+# Content into an empty file → its bytes. Where these are not as many as announced, last, at most
+# one blob more than that is written: a small repository can hold a file of any size.
+Write = Callable[[Sequence[BlobId], Path, int], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ class _Item:
 def in_bulk(repository: Repository, pool: SealingPool, listener: Listener = nobody) -> Write:
     """Return a writer for files of any size, which works in the pool."""
 
-    async def write(content: Sequence[BlobId], path: Path) -> int:
-        return await stage_file(repository, pool, content, path, listener)
+    async def write(content: Sequence[BlobId], path: Path, size: int) -> int:
+        return await stage_file(repository, pool, content, path, listener, announced=size)
 
     return write
 
@@ -67,13 +69,15 @@ def in_bulk(repository: Repository, pool: SealingPool, listener: Listener = nobo
 def one_by_one(repository: Repository) -> Write:
     """Return a writer that needs no pool: blob after blob, for small things and for tests."""
 
-    async def write(content: Sequence[BlobId], path: Path) -> int:
-        size = 0
+    async def write(content: Sequence[BlobId], path: Path, size: int) -> int:
+        written = 0
         for identity in content:
             blob = await repository.load_blob(BlobKind.DATA, identity)
             await to_thread.run_sync(_append, path, blob)
-            size += len(blob)
-        return size
+            written += len(blob)
+            if written > size:
+                break
+        return written
 
     return write
 
@@ -185,10 +189,10 @@ async def _stage_file(item: _Item, directory: Path, write: Write) -> None:
     path = directory / item.path
     await to_thread.run_sync(_create, path)
     content = item.node.content or ()
-    written = await write(content, path)
+    written = await write(content, path, item.node.size)
     if written != item.node.size:
         raise StagingRejected(
-            f"{item.path} is {written} bytes, and the snapshot says {item.node.size}",
+            f"{item.path!r:.200} is {written} bytes, and the snapshot says {item.node.size}",
             hint="Run `mcp-backup check --level data`, and use another backup. "
             "Nothing live was touched.",
         )

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from anyio import CancelScope, to_thread
 
@@ -60,7 +61,7 @@ class Verifier:
         return [finding for finding in found if finding not in known]
 
     async def _rebuild(self, record: SourceRecord, tree: BlobId) -> list[Finding]:
-        directory = self.scratch / record.component / record.name
+        directory = self.scratch / token_hex(8)  # never a name out of a backup: it is removed
         try:
             write = in_bulk(self.repository, self.pool, self.listener)
             await stage(self.repository, tree, directory, write)

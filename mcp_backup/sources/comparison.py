@@ -5,7 +5,9 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
+from mcp_backup.errors import IntegrityError
 from mcp_backup.sources import beneath, digest
 from mcp_backup.sources.source import Evidence, Finding
 
@@ -37,7 +39,7 @@ def differences(directory: Path, evidence: Evidence | None) -> list[Finding]:
 
 
 def _compare(root: int, present: Mapping[str, _Seen], evidence: Evidence) -> Iterator[Finding]:
-    entries: Mapping[str, Sequence[str | int]] = evidence.facts.get("entries", {})
+    entries = _entries(evidence.facts.get("entries", {}))
     digests = {file.path: file for file in evidence.files}
     for path in sorted(entries.keys() | digests.keys() | present.keys(), key=os.fsencode):
         if path not in present:
@@ -56,6 +58,32 @@ def _compare(root: int, present: Mapping[str, _Seen], evidence: Evidence) -> Ite
                         f"expected {digests[path].size} bytes with {expected}, got {size} "
                         f"bytes with {got}",
                     )
+
+
+def _entries(found: Any) -> Mapping[str, Sequence[str | int]]:
+    """Return what the evidence says of each path; a stranger may have written it.
+
+    Raises:
+        IntegrityError: it is not what a capture writes.
+    """
+    try:
+        wrong = next((path for path, entry in found.items() if not _is_entry(path, *entry)), None)
+    except (AttributeError, TypeError, ValueError) as error:
+        wrong = str(error)
+    if wrong is not None:
+        raise IntegrityError(
+            f"the evidence is none, at {wrong!r:.200}",
+            hint="The repository holds something mcp-backup did not write; use another backup.",
+        )
+    entries: Mapping[str, Sequence[str | int]] = found
+    return entries
+
+
+def _is_entry(path: str, type_: object, detail: str, uid: object, gid: object) -> bool:
+    os.fsencode(path + detail)
+    if type_ != "symlink":
+        int(detail, 8)
+    return isinstance(type_, str) and type(uid) is int and type(gid) is int
 
 
 def _compare_one(path: str, seen: _Seen, entry: Sequence[str | int]) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 from blake3 import blake3
 
-from mcp_backup.errors import SourceUnreadable
+from mcp_backup.errors import IntegrityError, SourceUnreadable
 from mcp_backup.sources.source import Evidence, Finding, SourceSpec
 from mcp_backup.sources.sqlite_evidence import (
     PRAGMAS,
@@ -154,6 +154,11 @@ def _differences(connection: apsw.Connection, name: str, evidence: Evidence) -> 
     if "schema" in expected and schema_digest(connection) != expected["schema"]:
         yield Finding("schema", name, "the schema is not the one that was captured")
     counts, counted = row_counts(connection, []), expected.get("tables", {})
+    if not isinstance(counted, dict):
+        raise IntegrityError(
+            f"the evidence of {name} is none: its tables are {counted!r:.60}",
+            hint="The repository holds something mcp-backup did not write; use another backup.",
+        )
     for table in sorted(counted.keys() | counts.keys()):
         before, now = counted.get(table, "no table"), counts.get(table, "no table")
         if before != now:

@@ -35,6 +35,7 @@ from mcp_backup.store.layout import (
 )
 from mcp_backup.store.os_errors import meaning_of, rootless
 
+_LARGEST = 512 << 20  # bytes of an object read whole: an index file of a million blobs is less
 _LEFTOVER_SECONDS = (
     24 * 3600
 )  # no `put` takes that long, not even across a suspended laptop's night
@@ -172,9 +173,15 @@ class LocalStore:
 
     def _get(self, name: str, offset: int, length: int | None) -> bytes:
         with self._translated("get", name):
-            descriptor = os.open(self._root / name, os.O_RDONLY)
+            # O_NONBLOCK: a pipe put in an object's place must not hold us
+            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 there = os.fstat(descriptor).st_size - offset
+                if length is None and there > _LARGEST:
+                    raise IntegrityError(
+                        f"get {name}: {there} bytes, and at most {_LARGEST} are read at once",
+                        hint="No such object is that large; run `mcp-backup check`.",
+                    )
                 if there < (length or 0):
                     raise _cut_short(name, offset, max(there, 0), length or 0)
                 return _read_exactly(descriptor, name, offset, there if length is None else length)

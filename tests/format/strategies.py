@@ -27,8 +27,8 @@ def pack_entries(draw: st.DrawFn, *, max_size: int = 8) -> list[PackEntry]:
     kind = draw(st.sampled_from(BlobKind))
     entries, offset = [], 0
     for identity in draw(st.lists(ids, min_size=1, max_size=max_size)):
-        length = draw(st.integers(32, 1 << 28))
-        plain_length = draw(st.just(0) | st.integers(1, (1 << 32) - 1))
+        length = draw(st.integers(32, 64 << 20))
+        plain_length = draw(st.just(0) | st.integers(1, 64 << 20))
         entries.append(PackEntry(kind, BlobId(identity), offset, length, plain_length))
         offset += length
     return entries
