@@ -14,18 +14,21 @@ from anyio.abc import TaskStatus
 from mcp.server.mcpserver import MCPServer
 
 from mcp_backup.server.app import build_server
+from mcp_backup.server.finishing import Finishing, finishing
 from mcp_backup.server.keeper import EngineKeeper, opening_of
 from mcp_backup.server.logs import log_to_stderr
 from mcp_backup.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS = 20.0  # as the schedule's: what a backup gets whose client has gone
+
 
 def serve_stdio(settings: Settings) -> None:
     """Serve one client on standard input and output until it closes them, or a signal comes.
 
-    Calls under way are cancelled then; a signal ends the process with status 0, a second one
-    at once.
+    Calls under way are cancelled then, but a backup whose client has gone gets a while to finish.
+    A signal stops that too, and ends the process with status 0; a second one at once.
     """
     log_to_stderr()
     keeper = EngineKeeper(opening_of(settings))
@@ -42,14 +45,20 @@ def serve_stdio(settings: Settings) -> None:
 
 
 async def _serve(server: MCPServer[None], keeper: EngineKeeper) -> None:
+    how = Finishing(_PATIENCE_SECONDS)
+    finishing.set(how)
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_exit_on_signal, tasks.cancel_scope, keeper)
+        await tasks.start(_exit_on_signal, tasks.cancel_scope, keeper, how)
         await server.run_stdio_async()
         tasks.cancel_scope.cancel()
 
 
 async def _exit_on_signal(
-    serving: anyio.CancelScope, keeper: EngineKeeper, *, task_status: TaskStatus[None]
+    serving: anyio.CancelScope,
+    keeper: EngineKeeper,
+    how: Finishing,
+    *,
+    task_status: TaskStatus[None],
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
@@ -57,6 +66,7 @@ async def _exit_on_signal(
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)
     serving.cancel()
+    how.stop()
     with anyio.CancelScope(shield=True):
         await keeper.ended()
     logger.info("stopped by %s", number.name)

@@ -15,6 +15,7 @@ from mcp_backup.errors import UsageError
 from mcp_backup.server.closed import closed, told
 from mcp_backup.server.consent import Consent, consented, restore_question, undo_question
 from mcp_backup.server.drill_tool import run_drill_tool
+from mcp_backup.server.finishing import finished
 from mcp_backup.server.keeper import EngineSource
 from mcp_backup.server.list_reply import BackupsReply
 from mcp_backup.server.listener import listener
@@ -104,7 +105,8 @@ def _create_backup(engine: EngineSource) -> Tool:
         Nothing live is changed. Cancelling leaves no backup.
         """
         request = CreateRequest(BackupType(backup_type), databases, verify, note)
-        report = await (await engine()).create(request, listener(ctx.report_progress))
+        at, listen = await engine(), listener(ctx.report_progress)
+        report = await finished(ctx, lambda: at.create(request, listen), "backup")
         return told(report, BackupReply.of, backup_summary)
 
     return closed(create_backup, "Create a backup", _ADDS)

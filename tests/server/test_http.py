@@ -11,7 +11,8 @@ from mcp.client import Client
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.server.http import serve_http
 from tests.server.conftest import ERAS, Era, Facts, Machine, answered, refusal
-from tests.server.serving import daemon
+from tests.server.serving import PATIENCE, daemon
+from tests.server.test_stdio import CREATE, INITIALIZE, INITIALIZED
 
 
 async def test_clients_of_both_eras_share_one_daemon(machine: Machine) -> None:
@@ -112,6 +113,29 @@ async def test_a_client_that_goes_away_cancels_its_backup(large: Machine) -> Non
             async with Client(f"{running.address}/mcp", mode="2026-07-28") as client:
                 await client.call_tool("create_backup", {}, progress_callback=hang_up)
         assert (await answered_once(running.address))["total"] == 1
+
+
+async def test_a_backup_outlives_a_lost_connection_by_the_2025_protocol(large: Machine) -> None:
+    with daemon(large) as running:
+        async with httpx2.AsyncClient(timeout=PATIENCE) as http:
+            url = f"{running.address}/mcp"
+            headers = {"Accept": "application/json, text/event-stream"}
+            answer = await http.post(url, json=INITIALIZE, headers=headers)
+            headers |= {
+                "Mcp-Session-Id": answer.headers["mcp-session-id"],
+                "MCP-Protocol-Version": INITIALIZE["params"]["protocolVersion"],
+            }
+            await http.post(url, json=INITIALIZED, headers=headers)
+            async with http.stream("POST", url, json=CREATE, headers=headers) as stream:
+                async for line in stream.aiter_lines():
+                    if "notifications/progress" in line:
+                        break  # and hang up
+        async with large.engine() as engine:
+            with anyio.fail_after(PATIENCE):
+                while (run := (await engine.history.runs(limit=1))[0]).ended is None:  # noqa: ASYNC110 - another process
+                    await anyio.sleep(0.1)
+            assert (run.verb, run.outcome) == ("create", "completed")
+            assert (await engine.backups()).total == 2
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "backup.example"])  # noqa: S104

@@ -19,7 +19,7 @@ from mcp.client import Client
 from tests.server.conftest import ERAS, Era, Machine, answered, refusal
 from tests.server.serving import PATIENCE, pipe
 
-INITIALIZE = {
+INITIALIZE: dict[str, Any] = {
     "jsonrpc": "2.0",
     "id": 1,
     "method": "initialize",
@@ -40,13 +40,13 @@ CREATE = {
 
 
 @contextmanager
-def served(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
+def served(machine: Machine, errors: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
     """Start a server, and have it answer."""
     with subprocess.Popen(
         machine.command("serve"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
     ) as process:
         try:
             send(process, INITIALIZE)
@@ -101,19 +101,20 @@ async def test_a_client_backs_up_lists_and_verifies(machine: Machine, era: Era) 
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for children in /proc")
-@pytest.mark.parametrize("ending", ["end of input", signal.SIGINT, signal.SIGTERM])
-async def test_ending_in_the_middle_of_a_backup_leaves_no_process_and_no_backup(
-    large: Machine, ending: str | signal.Signals
+@pytest.mark.parametrize(
+    ("ending", "gone"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+async def test_a_signal_in_the_middle_of_a_backup_leaves_no_process_and_no_backup(
+    large: Machine, ending: signal.Signals, gone: bool
 ) -> None:
     with ExitStack() as held, served(large) as process:
         send(process, CREATE)
         assert received(process)["method"] == "notifications/progress"
         children = held.enter_context(watched(descendants(process.pid)))
         assert children
-        if isinstance(ending, signal.Signals):
-            process.send_signal(ending)
-        else:
+        if gone:  # as clients do: first they close, then they signal
             pipe(process.stdin).close()
+        process.send_signal(ending)
         assert process.wait(PATIENCE) == 0
         for line in pipe(process.stdout).readlines():
             assert json.loads(line)["jsonrpc"] == "2.0"
@@ -124,6 +125,26 @@ async def test_ending_in_the_middle_of_a_backup_leaves_no_process_and_no_backup(
         assert (await engine.check()).ok
         assert list((large.root / "backups/locks").iterdir()) == []
     assert list((large.root / "state/scratch").iterdir()) == []
+
+
+async def test_a_backup_whose_client_closes_its_end_is_finished_or_stopped_and_says_which(
+    large: Machine,
+) -> None:
+    with served(large, subprocess.PIPE) as process:
+        send(process, CREATE)
+        assert received(process)["method"] == "notifications/progress"
+        pipe(process.stdin).close()
+        pipe(process.stdout).close()
+        told = pipe(process.stderr).read().decode()
+        assert process.wait(PATIENCE) == 0
+    assert "its backup goes on" in told
+    finished = "finished without its client: backup" in told
+    assert finished or "stopped without its client, nothing of it is kept" in told
+    async with large.engine() as engine:
+        assert (await engine.backups()).total == (2 if finished else 1)
+        (run,) = await engine.history.runs(verb="create", limit=1)
+        assert run.outcome == ("completed" if finished else "cancelled")
+        assert (await engine.check()).ok
 
 
 def test_an_idle_server_ends_at_ctrl_c_though_its_input_stays_open(machine: Machine) -> None:
