@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from mcp_backup import __version__
 from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
+from mcp_backup.backup.segments import SegmentCache
 from mcp_backup.catalog import Backup, Catalog, Filter, next_backup_id
 from mcp_backup.errors import SourceError, UnknownSource, UsageError
 from mcp_backup.history import History
@@ -146,7 +147,9 @@ class Engine:
             locked(self.repository, wait=_LOCK_PATIENCE_SECONDS, meanwhile=prepare),
             writing(self.repository, pool) as writer,
         ):
-            archiver = Archiver(self.repository, writer, pool, scratch)
+            whole = request.backup_type is BackupType.FULL
+            segments = SegmentCache(self.state / "segments", self.repository, whole=whole)
+            archiver = Archiver(self.repository, writer, pool, scratch, segments)
             for spec, mark in zip(specs, marks, strict=True):
                 known = await self._known(spec)
                 await archiver.add(spec, listener, known, mark=mark)

@@ -18,6 +18,7 @@ from anyio import to_thread
 from blake3 import blake3
 
 from mcp_backup.backup.contents import ImageContent, StreamContent
+from mcp_backup.backup.segments import SegmentCache
 from mcp_backup.backup.trees import Directory, save_directory
 from mcp_backup.errors import SourceError
 from mcp_backup.format.blob import BlobKind
@@ -32,6 +33,7 @@ from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import Writer
 from mcp_backup.sources.capture import Capture, FileEnd, Filled, captured
+from mcp_backup.sources.digest import SEGMENT
 from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec
 from mcp_backup.suspicion import losses
 from mcp_backup.tasks import task_group
@@ -63,11 +65,16 @@ class Archiver:
     """One backup being made. The caller holds the lock, and calls in the order of the docstring."""
 
     def __init__(
-        self, repository: Repository, writer: Writer, pool: SealingPool, scratch: Path
+        self,
+        repository: Repository,
+        writer: Writer,
+        pool: SealingPool,
+        scratch: Path,
+        segments: SegmentCache,
     ) -> None:
         """Write with `writer`; `scratch` takes copies of what cannot be streamed."""
         self._repository, self._writer, self._pool = repository, writer, pool
-        self._scratch = scratch
+        self._scratch, self._segments = scratch, segments
         self.archive = Archive()
 
     async def add(
@@ -172,7 +179,8 @@ class Archiver:
         self, spec: SourceSpec, known: Known | None, listener: Listener
     ) -> SourceRecord:
         tree = f"{spec.component}/{spec.name}"
-        reading = _Reading(self._writer, self._pool, known.record.chunk_size if known else 0)
+        chunk_size = known.record.chunk_size if known else 0
+        reading = _Reading(self._writer, self._pool, self._segments, tree, chunk_size)
         scratch = self._scratch / f"capture-{len(self.archive.records)}"  # the last may be littered
         await to_thread.run_sync(_make, scratch)
         try:
@@ -205,9 +213,12 @@ class Archiver:
 class _Reading:
     """One capture being consumed: entries into `root`, bytes into the repository."""
 
-    def __init__(self, writer: Writer, pool: SealingPool, chunk_size: int) -> None:
+    def __init__(
+        self, writer: Writer, pool: SealingPool, segments: SegmentCache, tree: str, chunk_size: int
+    ) -> None:
         self.root = Directory()
         self.chunk_size = chunk_size
+        self._segments, self._tree = segments, tree
         self._writer, self._pool = writer, pool
         self._lent: set[int] = set()
 
@@ -249,15 +260,27 @@ class _Reading:
         if entry.layout == "image":
             if not self.chunk_size or self.chunk_size % max(entry.page_size, 1):
                 self.chunk_size = default_chunk_size(entry.size, entry.page_size)
+            return await self._known_image(entry, capture, report)
+        return await self._stream(capture, StreamContent(self._writer, self._pool), report)
+
+    async def _known_image(
+        self, entry: Entry, capture: Capture, report: "_Report"
+    ) -> tuple[tuple[BlobId, ...], int]:
+        if entry.lead or SEGMENT % self.chunk_size:  # cuts do not fall on the borders of segments
             content = ImageContent(self._writer, self.chunk_size, entry.lead)
             return await self._image(capture, content, report)
-        return await self._stream(capture, StreamContent(self._writer, self._pool), report)
+        place = f"{self._tree}/{entry.path}"
+        before = await self._segments.load(place, self.chunk_size)
+        content = ImageContent(self._writer, self.chunk_size, before=before)
+        done = await self._image(capture, content, report)
+        await self._segments.save(place, content.segments)
+        return done
 
     async def _image(
         self, capture: Capture, content: ImageContent, report: "_Report"
     ) -> tuple[tuple[BlobId, ...], int]:
         async def save(filled: Filled) -> None:
-            await content.save(filled.slot, filled.offset, filled.length)
+            await content.save(filled.slot, filled.offset, filled.length, filled.segments)
             await capture.give(filled.slot)
             await report.add(filled.length)
 

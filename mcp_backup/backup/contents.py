@@ -8,11 +8,13 @@ holds, so an insertion moves the cuts with it; its slots are taken in order.
 from collections.abc import Sequence
 
 from mcp_backup.arena import SLOT_SIZE
+from mcp_backup.backup.segments import Segments
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.chunking import ContentCutter, fixed
 from mcp_backup.format.ids import ID_SIZE, BlobId
 from mcp_backup.repository.pool import MAX_CHUNKS, SealingPool
 from mcp_backup.repository.writer import Writer
+from mcp_backup.sources.digest import SEGMENT
 
 _FEW = 4  # chunks that are not worth a slot and a worker's attention
 
@@ -30,28 +32,48 @@ class ImageContent:
     alike, at its own first `lead` bytes too.
     """
 
-    def __init__(self, writer: Writer, chunk_size: int, lead: int = 0) -> None:
-        """Begin an empty file; `chunk_size` divides SLOT_SIZE and is larger than `lead`."""
+    def __init__(
+        self, writer: Writer, chunk_size: int, lead: int = 0, before: Segments | None = None
+    ) -> None:
+        """Begin an empty file; `chunk_size` divides SLOT_SIZE and is larger than `lead`.
+
+        `before` is the file as it was, cut alike: the chunks of segments that are as they were are
+        taken over. Cuts have to fall on the borders of segments for that.
+        """
         assert SLOT_SIZE % chunk_size == 0
         assert lead < chunk_size
+        assert before is None or (before.chunk_size == chunk_size and not lead)
         self._writer, self._chunk_size, self._lead = writer, chunk_size, lead
         self._per_slot = SLOT_SIZE // chunk_size + (lead > 0)
-        self._ids = bytearray()
+        self._before = before
+        self._ids, self._digests = bytearray(), bytearray()
 
-    async def save(self, slot: int, offset: int, length: int) -> None:
-        """Save the slot's `length` bytes, which stand at `offset` in the file."""
+    async def save(self, slot: int, offset: int, length: int, digests: bytes) -> None:
+        """Save the slot's `length` bytes, which stand at `offset` in the file.
+
+        `digests` are those of its segments.
+        """
         lead = min(self._lead, length)
         lengths = [lead, *fixed(length - lead, self._chunk_size)] if lead else None
-        ids = await self._writer.save_slot(slot, lengths or fixed(length, self._chunk_size))
-        at = offset // SLOT_SIZE * self._per_slot * ID_SIZE
-        missing = at + len(ids) - len(self._ids)
-        if missing > 0:
-            self._ids.extend(bytes(missing))
-        self._ids[at : at + len(ids)] = ids
+        known = self._before.known(offset, digests) if self._before else b""
+        ids = await self._writer.save_slot(slot, lengths or fixed(length, self._chunk_size), known)
+        _put(self._ids, offset // SLOT_SIZE * self._per_slot * ID_SIZE, ids)
+        if self._before:
+            _put(self._digests, offset // SEGMENT * ID_SIZE, digests)
 
     def finish(self) -> tuple[BlobId, ...]:
         """Return the file's blobs in order, once all slots are saved."""
         return split(self._ids)
+
+    @property
+    def segments(self) -> Segments:
+        """The file as the next backup may know it, once all slots are saved."""
+        return Segments(self._chunk_size, bytes(self._digests), bytes(self._ids))
+
+
+def _put(array: bytearray, at: int, data: bytes) -> None:
+    array.extend(bytes(max(0, at + len(data) - len(array))))
+    array[at : at + len(data)] = data
 
 
 class StreamContent:

@@ -11,6 +11,9 @@ one of four symbols, and a search for a word of seven. Random bytes hold the wor
 insertion moves them all: so it is with text in UTF-16.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 from mcp_backup.format.crypto import Buffer
 
 MIN_CHUNK = 16 << 10  # below, a blob's own cost (150 bytes) is more than an edit saves
@@ -42,6 +45,12 @@ def fixed(length: int, size: int) -> list[int]:
     """Return the lengths of the chunks that `length` bytes make when cut every `size` bytes."""
     whole, rest = divmod(length, size)
     return [size] * whole + ([rest] if rest else [])
+
+
+def laid(lengths: Sequence[int]) -> list[int]:
+    """Return start, length, start, length, … of pieces that lie end to end."""
+    starts = accumulate(lengths, initial=0)
+    return [number for piece in zip(starts, lengths, strict=False) for number in piece]
 
 
 class ContentCutter:

@@ -170,6 +170,7 @@ class SealingPool:
         self._listening: list[_ProcessHand] = []  # those and, while they start, perhaps more
         self._asked = 0
         self._starting = anyio.Lock()
+        self._beginning = anyio.CancelScope()
         self._files: dict[int, str] = {}
         self._next_file = 0
 
@@ -183,14 +184,16 @@ class SealingPool:
     def begin(self) -> None:
         """Have the processes started, without waiting; until they are there, a thread works."""
         self._thread_requests = sys.maxsize
-        self._tasks.start_soon(self.start)
+        self._tasks.start_soon(self._begin)
 
-    async def hash(self, slot: int, lengths: Sequence[int]) -> bytes:
-        """Return the ids, 32 bytes each, of the chunks that fill the slot from its start."""
-        assert len(lengths) <= MAX_CHUNKS
-        assert sum(lengths) <= SLOT_SIZE
+    async def _begin(self) -> None:
+        with self._beginning:  # until the pool's end, which would wait for ever for their listeners
+            await self.start()
+
+    async def hash(self, slot: int, chunks: Sequence[int]) -> bytes:
+        """Return the ids, 32 bytes each, of chunks of the slot, given as for `seal`."""
         hand = await self._hand()
-        return (await hand.ask("hash", array("I", lengths).tobytes(), slot=slot)).payload
+        return (await hand.ask("hash", array("I", chunks).tobytes(), slot=slot)).payload
 
     async def seal(self, slot: int, chunks: Sequence[int]) -> Sequence[int]:
         """Seal some of the slot's chunks, given as start, length, start, length, … ascending.
@@ -198,6 +201,8 @@ class SealingPool:
         The sealed blobs then lie end to end from the slot's start (`arena.sealed`). Returns sealed
         length, plain length (0: not compressed), and so on, per blob.
         """
+        assert len(chunks) <= 2 * MAX_CHUNKS
+        assert sum(chunks[1::2]) <= SLOT_SIZE
         hand = await self._hand()
         return array("I", (await hand.ask("seal", array("I", chunks).tobytes(), slot=slot)).payload)
 
@@ -274,6 +279,7 @@ class SealingPool:
 
     def end(self) -> None:
         """Listen to no process any more: nobody waits for an answer."""
+        self._beginning.cancel()
         for hand in self._listening:
             hand.end()
 

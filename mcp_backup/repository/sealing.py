@@ -7,7 +7,7 @@ knows packs, indexes or stores; it turns chunks into blobs and blobs into bytes 
 The frames of the child, one answer to each, in order:
 
     key      payload: encrypt 32 │ k 16 │ r 16; level           → ready
-    hash     slot; payload: uint32 chunk lengths                → hashed; payload: 32 bytes a chunk
+    hash     slot; payload: uint32 (start, length) a chunk      → hashed; payload: 32 bytes a chunk
     seal     slot; payload: uint32 (start, length) a chunk      → sealed; payload: uint32 (length,
                                                                   plain length or 0) a blob
     open     file, path                                         → opened
@@ -44,13 +44,13 @@ class SlotSealer:
         self._decompressor = Decompressor()
         self._files: dict[int, int] = {}
 
-    def hash(self, slot: int, lengths: bytes) -> bytes:
-        """Return the blob ids of the slot's chunks, whose lengths are uint32 in `lengths`."""
-        content, start, ids = self.arena.content(slot), 0, []
-        for length in array("I", lengths):
-            ids.append(sha256(content[start : start + length]).digest())
-            start += length
-        return b"".join(ids)
+    def hash(self, slot: int, chunks: bytes) -> bytes:
+        """Return the blob ids of the slot's chunks; `chunks` are (start, length)."""
+        content, numbers = self.arena.content(slot), iter(array("I", chunks))
+        return b"".join(
+            sha256(content[start : start + length]).digest()
+            for start, length in zip(numbers, numbers, strict=True)
+        )
 
     def seal(self, slot: int, chunks: bytes) -> bytes:
         """Seal chunks in place, end to end from the slot's start; `chunks` are (start, length).

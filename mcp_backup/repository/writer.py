@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
 from mmap import MAP_PRIVATE, mmap
 
 import anyio
@@ -18,6 +17,7 @@ from anyio.abc import TaskGroup
 
 from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.format.blob import BlobKind, Compressor
+from mcp_backup.format.chunking import laid
 from mcp_backup.format.crypto import Sealer
 from mcp_backup.format.ids import BlobId, PackId, digest
 from mcp_backup.format.index import PackListing, encode_index
@@ -121,20 +121,29 @@ class Writer:
         self.totals.plain += len(plaintext)
         return blob
 
-    async def save_slot(self, slot: int, lengths: Sequence[int]) -> bytes:
+    async def save_slot(self, slot: int, lengths: Sequence[int], known: bytes = b"") -> bytes:
         """Save the data chunks that fill a slot from its start; return their ids, 32 bytes each.
+
+        `known` may say what the ids are, 32 bytes each, zeros where nothing is known. Such a chunk
+        is taken for saved if it is in the index, and then is not even hashed.
 
         The slot's content is gone afterwards. The caller owns the slot throughout.
         """
-        ids = await self._pool.hash(slot, lengths)
+        pieces, ids = laid(lengths), bytearray(known)
+        unknown = [n for n in range(len(lengths)) if not (known and self._has(known, n))]
+        if not unknown:
+            return known
+        asked = [number for n in unknown for number in pieces[2 * n : 2 * n + 2]]
+        hashed = await self._pool.hash(slot, asked)
+        if not known:
+            ids = bytearray(hashed)
         chunks: list[int] = []
         new: list[BlobId] = []
-        for n, (start, length) in enumerate(
-            zip(accumulate(lengths, initial=0), lengths, strict=False)
-        ):
-            blob = BlobId(ids[32 * n : 32 * n + 32])
+        for at, n in enumerate(unknown):
+            blob = BlobId(hashed[32 * at : 32 * at + 32])
+            ids[32 * n : 32 * n + 32] = blob
             if self._claim(BlobKind.DATA, blob):
-                chunks += (start, length)
+                chunks += pieces[2 * n : 2 * n + 2]
                 new.append(blob)
         if new:
             try:
@@ -146,7 +155,7 @@ class Writer:
             blobs = list(zip(new, sizes[::2], sizes[1::2], strict=True))
             sealed = self._pool.arena.sealed(slot)[: sum(sizes[::2])]
             await self._append(BlobKind.DATA, sealed, blobs)
-        return ids
+        return bytes(ids)
 
     async def save_sealed(
         self, kind: BlobKind, sealed: bytes, blobs: Sequence[tuple[BlobId, int, int]]
@@ -167,6 +176,10 @@ class Writer:
         await self._write_index()
         for _ in range(_UPLOADS):
             self._room.release()
+
+    def _has(self, ids: bytes, n: int) -> bool:
+        blob = BlobId(ids[32 * n : 32 * n + 32])
+        return self._index.position(BlobKind.DATA, blob) is not None
 
     def _claim(self, kind: BlobKind, blob: BlobId) -> bool:
         """Tell whether the caller is the first to save this blob, and so has to."""

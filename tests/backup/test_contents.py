@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.backup.contents import ImageContent, StreamContent
+from mcp_backup.backup.segments import Segments
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId, digest
 from mcp_backup.repository.reader import file_size, stage_file
 from mcp_backup.repository.writer import Writer
+from mcp_backup.sources.digest import segments as digests
 from tests.repository.pooling import PROCESSES, THREAD, Bench, bench
 
 CHUNK_SIZES = (4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10)
@@ -49,21 +51,28 @@ def pieces(data: bytes) -> list[tuple[int, bytes]]:
 
 
 async def image(it: Bench, writer: Writer, data: bytes, chunk_size: int, seed: int) -> list[BlobId]:
+    """Save a file that nothing is known of as a database's image is."""
+    return (await imaged(it, writer, data, Segments(chunk_size), seed))[0]
+
+
+async def imaged(
+    it: Bench, writer: Writer, data: bytes, before: Segments, seed: int
+) -> tuple[list[BlobId], Segments]:
     """Save a file as a database's image is: slots side by side, in any order."""
-    content = ImageContent(writer, chunk_size)
+    content = ImageContent(writer, before.chunk_size, before=before)
     filled = pieces(data)
     Random(seed).shuffle(filled)  # noqa: S311
 
     async def save(offset: int, part: bytes) -> None:
         slot = await it.pool.slots.take()
         it.pool.arena.content(slot)[: len(part)] = part
-        await content.save(slot, offset, len(part))
+        await content.save(slot, offset, len(part), digests(part))
         it.pool.slots.give_back(slot)
 
     async with anyio.create_task_group() as tasks:
         for offset, part in filled:
             tasks.start_soon(save, offset, part)
-    return list(content.finish())
+    return list(content.finish()), content.segments
 
 
 async def stream(it: Bench, writer: Writer, parts: Sequence[bytes]) -> list[BlobId]:

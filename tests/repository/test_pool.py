@@ -11,6 +11,7 @@ from anyio import lowlevel
 
 from mcp_backup.arena import SLACK, SLOT_SIZE
 from mcp_backup.errors import IntegrityError, StoreFull, WorkerDied
+from mcp_backup.format.chunking import laid
 from mcp_backup.format.crypto import Sealer
 from mcp_backup.format.ids import digest
 from mcp_backup.repository.repository import unseal_blob
@@ -63,7 +64,7 @@ async def test_what_is_sealed_in_place_unseals_to_what_was_there(
     async with bench(thread_requests) as it:
         slot = await it.pool.slots.take()
         lengths = fill(it, slot, data)
-        ids = split(await it.pool.hash(slot, lengths))
+        ids = split(await it.pool.hash(slot, laid(lengths)))
         assert ids == [digest(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
         numbers = list(await it.pool.seal(slot, runs(lengths)))
         sizes = list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -89,7 +90,7 @@ async def test_the_finest_chunks_of_noise_are_sealed_in_place_without_touching_t
             paint(it, slot, 0xEE)
         it.pool.arena.content(slots[1])[:] = data
         lengths = [4096] * (SLOT_SIZE // 4096)
-        ids = split(await it.pool.hash(slots[1], lengths))
+        ids = split(await it.pool.hash(slots[1], laid(lengths)))
         numbers = await it.pool.seal(slots[1], runs(lengths))
         assert set(numbers[1::2]) == {0}  # noise is not compressed
         assert sum(numbers[::2]) == SLOT_SIZE + 32 * len(lengths)
@@ -110,7 +111,7 @@ async def test_a_cancelled_request_is_done_with_its_slot_when_it_returns(
         slot = await it.pool.slots.take()
         for steps in range(1, 9):
             lengths = fill(it, slot, noise(SLOT_SIZE, 3))
-            await it.pool.hash(slot, lengths)
+            await it.pool.hash(slot, laid(lengths))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(it.pool.seal, slot, runs(lengths))
                 for _ in range(steps):
@@ -118,7 +119,7 @@ async def test_a_cancelled_request_is_done_with_its_slot_when_it_returns(
                 tasks.cancel_scope.cancel()
             paint(it, slot, 0xAA)
             for _ in range(2 * 4):
-                await it.pool.hash(slot, lengths)  # whatever was on its way is through now
+                await it.pool.hash(slot, laid(lengths))  # whatever was on its way is through now
             assert colours(it, slot) == {0xAA}
 
 
@@ -126,7 +127,7 @@ async def test_a_cancel_from_outside_ends_pool_and_processes_at_once() -> None:
     with anyio.fail_after(5), anyio.CancelScope() as scope:
         async with bench(PROCESSES) as it:
             slots = [await it.pool.slots.take() for _ in range(it.pool.arena.slots)]
-            await it.pool.hash(slots[0], [CHUNK])
+            await it.pool.hash(slots[0], [0, CHUNK])
             async with anyio.create_task_group() as tasks:
                 for slot in slots:
                     tasks.start_soon(it.pool.seal, slot, runs(fill(it, slot, noise(SLOT_SIZE))))
@@ -140,13 +141,13 @@ async def test_a_killed_worker_is_told_by_name_and_nobody_waits_for_it() -> None
     async with bench(PROCESSES) as it:
         slot = await it.pool.slots.take()
         lengths = fill(it, slot, noise(SLOT_SIZE, 4))
-        await it.pool.hash(slot, lengths)
+        await it.pool.hash(slot, laid(lengths))
         for pid in children(SEALING):
             os.kill(pid, signal.SIGKILL)
         with anyio.fail_after(5):
             for _ in range(3):
                 with pytest.raises(WorkerDied, match="hashing and sealing was killed by signal 9"):
-                    await it.pool.hash(slot, lengths)
+                    await it.pool.hash(slot, laid(lengths))
 
 
 @HOW
@@ -201,3 +202,11 @@ async def test_one_worker_gets_no_more_than_its_share() -> None:
 
 def test_numbers_travel_as_32_bits() -> None:
     assert array("I").itemsize == 4
+
+
+@pytest.mark.parametrize("pause", [0, 0.02, 0.1])
+async def test_a_pool_ends_while_its_processes_are_still_starting(pause: float) -> None:
+    with anyio.fail_after(30):
+        async with bench(THREAD) as it:
+            it.pool.begin()
+            await anyio.sleep(pause)

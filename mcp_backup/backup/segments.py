@@ -1,0 +1,127 @@
+"""Segments: as which chunks the last backup stored each 64 KiB of an image, kept on this machine.
+
+A capture takes the BLAKE3 of every segment anyway, for the end-to-end digest. Where it is that of
+the last run, the chunks are those of the last run, and need neither SHA-256 nor zstd, nor even to
+travel to a worker. That is all this is for: what it says is true of the bytes for ever, whatever
+was stored, pruned or replaced since, so the writer still looks up each chunk in the index.
+
+    file = BLAKE3 of what follows, keyed (32) │ chunk size (4) │ segments (4) │
+           32 bytes a segment │ 32 bytes a chunk
+
+The key of the checksum is made of the repository's key and id: a file that is damaged, cut,
+another repository's or made up is none. Deleting, swapping or spoiling it at any time changes
+nothing but speed (`tests/backup/test_segments.py`). It holds no data, only digests of it.
+"""
+
+import logging
+import os
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from anyio import to_thread
+from blake3 import blake3
+
+from mcp_backup.format.ids import ID_SIZE
+from mcp_backup.repository.repository import Repository
+from mcp_backup.sources.digest import SEGMENT
+
+logger = logging.getLogger(__name__)
+
+_DIGEST = 32
+_SIZES = struct.Struct("<II")
+_PURPOSE = "mcp-backup 2026-11 segments of images, checksum"
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """An image in digests: 32 bytes a started segment, and the ids of the chunks they make up.
+
+    `chunk_size` divides a segment.
+    """
+
+    chunk_size: int
+    digests: bytes = b""
+    chunks: bytes = b""
+
+    def known(self, offset: int, digests: bytes) -> bytes:
+        """Return the chunks of the segments that begin at `offset`: 32 bytes each, or zeros.
+
+        `digests` are the segments' now; b"" when none is as it was.
+        """
+        per_segment = SEGMENT // self.chunk_size * ID_SIZE
+        first = offset // SEGMENT
+        was = self.digests[first * _DIGEST : first * _DIGEST + len(digests)]
+        chunks = self.chunks[first * per_segment :]
+        count = len(digests) // _DIGEST
+        if was == digests:
+            return chunks[: count * per_segment]
+        found = bytearray()
+        for n in range(count):
+            at = n * _DIGEST
+            same = was[at : at + _DIGEST] == digests[at : at + _DIGEST]
+            mine = chunks[n * per_segment : (n + 1) * per_segment] if same else b""
+            found += mine or bytes(per_segment)
+        return bytes(found) if any(found) else b""
+
+
+class SegmentCache:
+    """The segments of every image that was backed up from here, a file each in `directory`."""
+
+    def __init__(self, directory: Path, repository: Repository, *, whole: bool = False) -> None:
+        """Keep what is known for one repository; nothing is looked at or made yet.
+
+        With `whole`, nothing is known until it is saved.
+        """
+        self._directory, self._whole = directory, whole
+        key = repository.key
+        secret = key.encrypt + key.mac_k + key.mac_r + repository.config.id.encode()
+        self._key = blake3(secret, derive_key_context=_PURPOSE).digest()
+
+    async def load(self, place: str, chunk_size: int) -> Segments:
+        """Return what is known of the image at `place` in a snapshot; nothing is a fine answer."""
+        return await to_thread.run_sync(self._load, place, chunk_size)
+
+    async def save(self, place: str, segments: Segments) -> None:
+        """Keep what is known now; where that fails, the next backup is slower."""
+        await to_thread.run_sync(self._save, place, segments)
+
+    def _path(self, place: str) -> Path:
+        return self._directory / blake3(os.fsencode(place)).hexdigest()[:32]
+
+    def _load(self, place: str, chunk_size: int) -> Segments:
+        nothing = Segments(chunk_size)
+        if self._whole:
+            return nothing
+        try:
+            data = self._path(place).read_bytes()
+        except OSError:
+            return nothing
+        body = memoryview(data)[_DIGEST:]
+        if data[:_DIGEST] != blake3(body, key=self._key).digest():
+            return nothing
+        size, count = _SIZES.unpack_from(body)
+        if size != chunk_size:
+            return nothing
+        end = _SIZES.size + count * _DIGEST
+        return Segments(size, bytes(body[_SIZES.size : end]), bytes(body[end:]))
+
+    def _save(self, place: str, segments: Segments) -> None:
+        sizes = _SIZES.pack(segments.chunk_size, len(segments.digests) // _DIGEST)
+        parts = (sizes, segments.digests, segments.chunks)
+        checksum = blake3(key=self._key)
+        for part in parts:
+            checksum.update(part)
+        path = self._path(place)
+        fresh = path.with_name(f"{path.name}-tmp-{token_hex(8)}")
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.writelines((checksum.digest(), *parts))
+            fresh.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                fresh.unlink()
+            logger.warning("segments of %s not kept, the next backup is slower: %s", place, error)
