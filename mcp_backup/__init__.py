@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mcp_backup.ecosystem import (
+        AlertSettings,
         BackupMetadata,
         BackupStatus,
         BackupType,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlertSettings",
     "BackupMetadata",
     "BackupStatus",
     "BackupType",

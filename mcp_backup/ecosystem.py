@@ -11,6 +11,7 @@ its daily and weekly backups the retention policy is applied; nothing else delet
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,9 +26,11 @@ from mcp_backup.ecosystem_facts import (
 )
 from mcp_backup.engine import Engine
 from mcp_backup.errors import SettingsInvalid, StagingRejected, UsageError
+from mcp_backup.news import Opening, alerted
 from mcp_backup.opening import initialise, opened
 from mcp_backup.scheduler_thread import SchedulerThread
 from mcp_backup.settings import Settings
+from mcp_backup.settings_alerts import AlertSettings
 from mcp_backup.settings_sections import (
     DatabaseSettings,
     RepositorySettings,
@@ -46,6 +49,7 @@ from mcp_backup.verbs import (
 )
 
 __all__ = [
+    "AlertSettings",
     "BackupMetadata",
     "BackupStatus",
     "BackupType",
@@ -65,13 +69,18 @@ class EcosystemBackupManager:
         backup_base_dir: str | Path = "./backups",
         retention_policy: Mapping[RetentionTier, int] | None = None,
         *,
+        alerts: Sequence[AlertSettings] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Use the repository at `backup_base_dir`; nothing is made or read before it is needed."""
+        """Use the repository at `backup_base_dir`; nothing is made or read before it is needed.
+
+        What goes wrong, in a call or in the schedule, is told to the receivers in `alerts`.
+        """
         self.backup_base_dir = Path.cwd() / Path(backup_base_dir).expanduser()
         self.retention_policy = dict(retention_policy or _default_policy())
         self._configs: dict[str, DatabaseBackupConfig] = {}
         self._paths: dict[str, Path] = {}
+        self._alerts = tuple(alerts)
         self._now = now
         self._schedule = ScheduleSettings(enabled=False)
         self._scheduler: SchedulerThread | None = None
@@ -219,7 +228,11 @@ class EcosystemBackupManager:
 
     @asynccontextmanager
     async def _engine(self) -> AsyncIterator[Engine]:
-        async with self._engine_on(self._settings()) as engine:
+        settings = self._settings()
+        opening: Opening = partial(self._engine_on, settings)
+        if settings.alerts:
+            opening = alerted(opening, settings, alone=True)
+        async with opening() as engine:
             yield engine
 
     @asynccontextmanager
@@ -242,6 +255,7 @@ class EcosystemBackupManager:
                     **{tier.value: kept for tier, kept in self.retention_policy.items()}
                 ),
                 schedule=self._schedule,
+                alerts=self._alerts,
                 databases=tuple(
                     DatabaseSettings(
                         name=config.name,

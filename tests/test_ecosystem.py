@@ -12,16 +12,20 @@ from typing import TypeVar
 
 import anyio
 import pytest
+from pydantic import SecretStr
 
 import mcp_backup
 from mcp_backup import (
+    AlertSettings,
     BackupStatus,
     BackupType,
     DatabaseBackupConfig,
     EcosystemBackupManager,
     RetentionTier,
+    news,
 )
 from mcp_backup.errors import NothingBackedUp, SettingsInvalid, UsageError
+from tests.alerts.receiver import receiver
 
 
 @pytest.fixture
@@ -213,6 +217,37 @@ async def test_an_unknown_component_or_backup_restores_nothing(cwd: Path) -> Non
         await manager.restore_backup("latest", components=["database"])
     with pytest.raises(UsageError):
         await manager.restore_backup("../../etc/passwd")
+
+
+def test_what_goes_wrong_in_a_call_or_in_the_schedule_is_told(
+    cwd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "_HANDSHAKE_SECONDS", 0.0)
+    monkeypatch.setattr(news, "_LOOK_SECONDS", 0.1)
+    database = cwd / "akosha/data/memories.db"
+    with receiver() as http:
+        manager = EcosystemBackupManager(
+            alerts=[AlertSettings(kind="webhook", url=SecretStr(http.url))]
+        )
+        manager.register_database(DatabaseBackupConfig("akosha", database))
+        assert anyio.run(manager.create_backup).status is BackupStatus.COMPLETED
+        database.rename(cwd / "away.db")
+        with pytest.raises(NothingBackedUp):
+            anyio.run(manager.create_backup)
+        assert http.events == ["failure"]
+        (cwd / "away.db").rename(database)
+        anyio.run(manager.create_backup)
+        assert http.events == ["failure", "recovery"]
+
+        database.rename(cwd / "away.db")
+        since = datetime.now(UTC) - timedelta(days=1)
+        state = next(Path.home().rglob("history.db")).parent
+        (state / "schedule.since").write_text(since.isoformat())
+        manager.schedule_automated_backups()
+        manager.start_scheduler()
+        wait_for(lambda: len(http.events) > 2)
+        manager.stop_scheduler()
+        assert http.events[2] == "failure"
 
 
 def test_the_package_exports_what_it_promises() -> None:

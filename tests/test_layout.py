@@ -4,7 +4,7 @@
     proof        proof (drills, evidence, objectives) on top of the verbs
     the verbs    engine  catalog  export  forgetting  opening  place  doctor
     directions   backup │ restore                       strangers to each other
-    news         alerts  metrics
+    news         alerts  metrics  news
     things       sources │ repository
     bytes        format (pure) │ store (I/O)
     leaves       errors  durable  progress  tasks  arena  channel  workers  manifest  verbs
@@ -65,7 +65,7 @@ POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore", "alerts"}
 BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY | {"slots"}
 DOORS = {"drill_facts", "errors", "progress", "verbs", "history_facts", "status_report"}
-TELLING = {"alerts", "metrics"}
+TELLING = {"alerts", "metrics", "news"}
 PRINTING = DOORS | {"terminal"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -88,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
     "slots": {"verbs", "cron", "drill_facts"} | SETTINGS,
     **{each: {"errors", "durable"} for each in INSTALLING},
-    "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule"},
+    "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule", "alerts", "news"},
     "schedule": VERBS | SETTINGS | DROPPING | DOORS | PROOF | {"slots", "durable"},
     "format": {"errors"},
     "store": {"errors", "durable"},
@@ -113,6 +113,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | PROOF | {"discovery"}),
     **dict.fromkeys(TERMINAL, PRINTING | {"discovery_servers"}),
+    "news": {"alerts", "errors", "place", "engine"} | SETTINGS,
     "metrics": BELOW | VERBS | {"status"},
     "cli": DOORS
     | SOURCE

@@ -53,9 +53,7 @@ class Session:
             opening = opening_of(settings)
             if settings.alerts:  # else their modules need not load
                 alone = not self.terminal.has_person
-                opening = import_module("mcp_backup.server.alerting").alerted(
-                    opening, settings, alone=alone
-                )
+                opening = import_module("mcp_backup.news").alerted(opening, settings, alone=alone)
             async with opening() as engine:
                 with progress_bars(self.terminal) as listener:
                     return await work(engine, listener)

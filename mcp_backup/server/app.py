@@ -8,7 +8,7 @@ from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
 
 from mcp_backup import __version__
-from mcp_backup.server.alerting import alerting
+from mcp_backup.news import alerting
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.server.scheduling import scheduling
 from mcp_backup.server.scopes import keep_to_scopes
@@ -53,7 +53,7 @@ def build_server(
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
         async with (
             keeper.running(),
-            alerting(keeper, alerted) if alerted else nullcontext(),
+            alerting(keeper.engine, alerted) if alerted else nullcontext(),
             scheduling(keeper) if scheduled else nullcontext(),
         ):
             yield

@@ -1,9 +1,12 @@
-"""Telling of what goes wrong, for as long as a server runs."""
+"""Telling of what goes wrong: for as long as something runs, or after one call.
+
+What is told comes from the history and the status, so it does not matter which process ran what.
+"""
 
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -13,13 +16,15 @@ from anyio import to_thread
 from mcp_backup.alerts.alerts import Alerts
 from mcp_backup.errors import BackupError
 from mcp_backup.place import utc_now
-from mcp_backup.server.keeper import EngineKeeper, Opening
 from mcp_backup.settings import Settings
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
 
 logger = logging.getLogger(__name__)
+
+Opening = Callable[[], AbstractAsyncContextManager["Engine"]]
+EngineSource = Callable[[], Awaitable["Engine"]]
 
 _HANDSHAKE_SECONDS = 2.0  # a client's first questions come first
 _LOOK_SECONDS = 15.0  # how late news may be
@@ -31,10 +36,10 @@ _NEWEST = 100  # runs looked at
 
 
 @asynccontextmanager
-async def alerting(keeper: EngineKeeper, settings: Settings) -> AsyncIterator[None]:
-    """Tell the settings' receivers what goes wrong; use it within `keeper.running()`.
+async def alerting(engine: EngineSource, settings: Settings) -> AsyncIterator[None]:
+    """Tell the settings' receivers what goes wrong while the block runs.
 
-    What is not delivered when the block is left waits for the next server.
+    What is not delivered when the block is left waits for the next process.
     """
     if not settings.alerts:
         yield
@@ -42,7 +47,7 @@ async def alerting(keeper: EngineKeeper, settings: Settings) -> AsyncIterator[No
     alerts = Alerts(settings, utc_now, os.environ)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(alerts.keep_delivering)
-        tasks.start_soon(_keep_looking, keeper, alerts)
+        tasks.start_soon(_keep_looking, engine, alerts)
         try:
             yield
         finally:
@@ -50,7 +55,7 @@ async def alerting(keeper: EngineKeeper, settings: Settings) -> AsyncIterator[No
 
 
 def alerted(opening: Opening, settings: Settings, *, alone: bool) -> Opening:
-    """Return what opens the engine for one command, and tells afterwards what came to light.
+    """Return what opens the engine for one command or call, and tells what came to light in it.
 
     `alone`: nobody is at the terminal to read that the repository cannot be opened.
     """
@@ -85,12 +90,12 @@ async def _tell(engine: "Engine", alerts: Alerts) -> None:
         await alerts.deliver()
 
 
-async def _keep_looking(keeper: EngineKeeper, alerts: Alerts) -> None:
+async def _keep_looking(engine: EngineSource, alerts: Alerts) -> None:
     await anyio.sleep(_HANDSHAKE_SECONDS)
     failures, looks = 0, 0
     while True:
         try:
-            await look(await keeper.engine(), alerts, judge=looks % _JUDGE_EVERY == 0)
+            await look(await engine(), alerts, judge=looks % _JUDGE_EVERY == 0)
         except BackupError as error:
             failures += 1
             if failures >= _TOLERATED:
