@@ -32,6 +32,7 @@
     │   └── IntegrityError         bytes are not what they claim; never retried, never skipped
     └── RestoreError
         ├── ApprovalRequired       a plan waits for a human
+        ├── ApprovalRefused        the passphrase was wrong, or could not be asked for
         ├── RestoreDeclined        a person was asked and did not say yes
         ├── PlanExpired            too old, or what it saw has changed; plan again
         ├── StagingRejected        what came out is not what went in; nothing live was touched
@@ -347,6 +348,12 @@ class ApprovalRequired(RestoreError):
             hint=f"Ask the person to run `mcp-backup approve {plan_id}` in a terminal, then call "
             f"{again or f'restore_backup again with plan_id={plan_id}'}. Nothing was touched.",
         )
+
+
+class ApprovalRefused(RestoreError):
+    """The approval passphrase was wrong, or could not be asked for; nothing was touched."""
+
+    code, exit_code = "approval-refused", 5
 
 
 class RestoreDeclined(RestoreError):

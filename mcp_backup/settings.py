@@ -46,6 +46,7 @@ from mcp_backup.sources.source import SourceSpec
 FILE_NAME = "mcp-backup.toml"
 PREFIX = "MCP_BACKUP_"
 _APART = {"MCP_BACKUP_CONFIG", "MCP_BACKUP_PASSWORD", "MCP_BACKUP_URL"}  # read, but no settings
+_APART |= {"MCP_BACKUP_TOKEN"}
 
 _PATHS = (  # the settings that are paths, and so relative to somewhere
     ("repository", "location"),

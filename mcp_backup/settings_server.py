@@ -48,7 +48,7 @@ class OAuthSettings(Section):
     jwks_url: WebAddress | None = None
     jwks_file: UsablePath | None = None
     algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "ES256")
-    scopes: Annotated[dict[str, tuple[Scope, ...]], Field(default_factory=dict)]
+    scopes: dict[str, tuple[Scope, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_place_for_keys(self) -> "OAuthSettings":

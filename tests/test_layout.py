@@ -30,9 +30,10 @@ SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wordin
 SETTINGS |= {"settings_workflows", "settings_drills", "settings_server"}
 HISTORY = {"history", "history_facts", "history_file", "history_queries"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
-VERBS |= {"kit_record", "judging", "snapshot_cache"}
+VERBS |= {"kit_record", "judging", "snapshot_cache", "approval_advice"}
 KEYS = {"keyring", "recovery_kit", "recovery_page"}  # passwords: no tool gets near them
 INSTALLING = {"service", "shim"}
+AUTHORITY = {"tokens", "passphrase"}  # hashes alone; read by the doors, written by the terminal
 STATUS = {"status"}  # reads verdicts, and looks around; drops nothing
 TERMINAL = {
     "cli",
@@ -87,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cron": set(),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
     "slots": {"verbs", "cron", "drill_facts"} | SETTINGS,
-    **{each: {"errors", "durable"} for each in INSTALLING},
+    **{each: {"errors", "durable"} for each in INSTALLING | AUTHORITY},
     "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule", "alerts", "news"},
     "schedule": VERBS | SETTINGS | DROPPING | DOORS | PROOF | {"slots", "durable"},
     "format": {"errors"},
@@ -109,6 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS | {"proof.evidence"}),
     **dict.fromkeys(PROOF, BELOW | VERBS),
+    "approval_advice": BELOW | VERBS | AUTHORITY,
     **dict.fromkeys(DROPPING, BELOW | VERBS | PROOF),
     **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | PROOF | {"discovery"}),
@@ -126,8 +128,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | STATUS
     | PROOF
     | INSTALLING
+    | AUTHORITY
     | {"server"},
-    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | PROOF | {"schedule"},
+    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | PROOF | {"schedule", "tokens"},
     "ecosystem_facts": DOORS | SOURCE,
     "ecosystem": DOORS
     | SOURCE
@@ -145,7 +148,7 @@ ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it
     "apsw": {"sources"},
     "duckdb": {"sources"},
     "sqlite3": {"sources", "alerts"} | HISTORY,
-    "httpx2": {"alerts", "cli", "sources"},
+    "httpx2": {"alerts", "cli", "server", "sources"},
     "prometheus_client": {"metrics"},
     "cryptography": {"format"},
     "zstandard": {"format"},
@@ -155,6 +158,7 @@ ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it
     "mcp": {"server", "cli", "sources"},
     "starlette": {"server"},
     "uvicorn": {"server"},
+    "jwt": {"server"},
     "typer": {"cli"},
     "rich": TERMINAL,
 }

@@ -1,15 +1,16 @@
 """call: a tool, called as an agent would, on a running server or in this process."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import httpx2
 import typer
 from mcp import MCPError
 from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
 
 from mcp_backup.cli.flags import described, tool_arguments
@@ -25,6 +26,7 @@ from mcp_backup.terminal_progress import progress_bars
 
 T = TypeVar("T")
 _FAILED = 1
+_TIMEOUT = httpx2.Timeout(30, read=300)  # the SDK's own; a ping comes every 15 seconds
 _BROKEN = (httpx2.HTTPError, MCPError, OSError)
 
 
@@ -109,10 +111,10 @@ async def _client(this: Session, url: str) -> AsyncIterator[Client]:
     Raises:
         ServerUnreachable: nobody answers, or not in MCP.
     """
-    server = url or build_server(EngineKeeper(partial(opened, this.settings())))
     try:
-        async with Client(server) as client:
-            yield client
+        async with AsyncExitStack() as stack:
+            server = await _server(this, url, stack)
+            yield await stack.enter_async_context(Client(server))
     except (*_BROKEN, BaseExceptionGroup) as error:
         for leaf in _leaves(error):
             if isinstance(leaf, BackupError):
@@ -120,6 +122,19 @@ async def _client(this: Session, url: str) -> AsyncIterator[Client]:
             if isinstance(leaf, _BROKEN):
                 raise ServerUnreachable(url or "this process", str(leaf)) from error
         raise
+
+
+async def _server(this: Session, url: str, stack: AsyncExitStack) -> Any:
+    """Return what to connect to: the running server, with our token if there is one, or our own."""
+    if not url:
+        settings = this.settings()
+        return build_server(EngineKeeper(partial(opened, settings)), server=settings.server)
+    token = this.surroundings.environ.get("MCP_BACKUP_TOKEN")
+    if not token:
+        return url
+    headers = {"Authorization": f"Bearer {token}"}
+    http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=_TIMEOUT))
+    return streamable_http_client(url, http_client=http)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -10,6 +10,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp_backup import __version__
 from mcp_backup.news import alerting
 from mcp_backup.server.keeper import EngineKeeper
+from mcp_backup.server.limits import limit_calls
 from mcp_backup.server.scheduling import scheduling
 from mcp_backup.server.scopes import keep_to_scopes
 from mcp_backup.server.tools import backup_tools
@@ -67,7 +68,7 @@ def build_server(
         lifespan=lifespan,
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="private")},
         subscriptions=False,
-        middleware=[keep_to_scopes(server.scopes)],
+        middleware=[keep_to_scopes(server.scopes), limit_calls(server.max_calls)],
     )
 
 
