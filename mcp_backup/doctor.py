@@ -12,6 +12,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from mcp_backup.approval_advice import approval_diagnosis
 from mcp_backup.engine import Engine
 from mcp_backup.errors import BackupError
 from mcp_backup.kit_record import kit_diagnosis
@@ -37,6 +38,7 @@ async def _all(engine: Engine) -> AsyncIterator[Diagnosis]:
     yield await _repository(engine)
     yield _password(engine)
     yield await kit_diagnosis(engine)
+    yield await approval_diagnosis(engine)
     yield await _newest(engine)
     for spec in engine.settings.sources():
         yield await _source(spec)

@@ -9,6 +9,7 @@ import typer
 from mcp_backup import terminal_reports
 from mcp_backup.cli.arguments import separated
 from mcp_backup.cli.backups import BackupId, BackupIdFlag
+from mcp_backup.cli.passphrase import prove_person
 from mcp_backup.cli.session import Session, session
 from mcp_backup.errors import ApprovalRequired, RestoreDeclined, UsageError
 from mcp_backup.server.replies import RestoreReply, UndoReply
@@ -136,6 +137,8 @@ def undo(
     agreed = yes or _agreed_to_undo(
         this, wanted, [point for point in points if point.restore_id == wanted]
     )
+    if agreed:
+        prove_person(this, f"undo {wanted}")
     report = this.run(
         lambda engine, listener: engine.undo(wanted, listener, consent=agreed),
         unfinished=_NEVER_SPLIT,
@@ -180,6 +183,7 @@ def _agree(this: Session, plan: RestorePlan, *, yes: bool) -> None:
 
 
 def _approve(this: Session, plan: RestorePlan) -> RestorePlan:
+    prove_person(this, f"approve {plan.plan_id}")
     by = f"{this.surroundings.user}, at a terminal"
     return this.run(lambda engine, _: engine.approve(plan.plan_id, by), unfinished=_UNTOUCHED)
 

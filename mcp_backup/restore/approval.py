@@ -1,7 +1,7 @@
 """Plans and their approval: files, so that a terminal can approve what a server planned.
 
     <state>/plans/<plan_id>.json        the plan and what it saw; written once
-    <state>/plans/<plan_id>.approved    who approved it, and when; whoever comes first
+    <state>/plans/<plan_id>.approved    who approved it, when, and the SHA-256 of what they saw
     <state>/plans/<plan_id>.used        which restore used it up; exactly one can
 
 A plan is bound to one snapshot, to a selection, and to each target as it was seen. What binds:
@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ class PlanStore:
 
     def _find(self, plan_id: str) -> Stored:
         try:
-            stored = _decode(self._path(plan_id, "json").read_bytes())
+            data = self._path(plan_id, "json").read_bytes()
+            stored = _decode(data)
         except FileNotFoundError:
             raise _unknown(plan_id) from None
         except (ValueError, KeyError, TypeError) as error:
@@ -123,15 +125,24 @@ class PlanStore:
                 hint="Plan the restore again. Nothing was touched.",
             ) from error
         approved = stored.plan.approval in ("none", "token")
-        approved = approved or self._path(plan_id, "approved").exists()
+        approved = approved or self._is_approved(plan_id, data)
         return replace(stored, plan=replace(stored.plan, approved=approved))
 
+    def _is_approved(self, plan_id: str, data: bytes) -> bool:
+        """Tell whether a person has approved exactly these bytes of a plan."""
+        try:
+            document = json.loads(self._path(plan_id, "approved").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return False
+        return isinstance(document, dict) and document.get("plan") == sha256(data).hexdigest()
+
     def _approve(self, plan_id: str, by: str) -> RestorePlan:
-        plan = self._current(plan_id).plan
-        document = {"by": by, "at": self._now().isoformat()}
-        with suppress(FileExistsError):
-            create_durably(self._path(plan_id, "approved"), json.dumps(document).encode())
-        return replace(plan, approved=True)
+        stored = self._current(plan_id)
+        if not stored.plan.approved:
+            digest = sha256(self._path(plan_id, "json").read_bytes()).hexdigest()
+            document = {"by": by, "at": self._now().isoformat(), "plan": digest}
+            write_durably(self._path(plan_id, "approved"), json.dumps(document).encode())
+        return replace(stored.plan, approved=True)
 
     def _ready(self, plan_id: str, consent: bool) -> Stored:
         stored = self._current(plan_id)
