@@ -1,5 +1,6 @@
 """Examining: a source of a backup, staged and compared with what was seen at its capture."""
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.restore.stager import Write, in_bulk, one_by_one, stage, subtree
-from mcp_backup.sources import capture
+from mcp_backup.sources import capture, sqlite_digest
 from mcp_backup.sources.digest import of_path
 from mcp_backup.sources.source import Finding
 from mcp_backup.tasks import task_group
@@ -42,15 +43,37 @@ class Staged:
     """A source, staged: the bytes of its files, and how it differs from what was captured.
 
     `findings` holds what the source itself had when it was backed up, `unexpected` does not.
+    `content` is the content digest of a database where its bytes alone tell it, else "".
     """
 
     size: int
     findings: tuple[Finding, ...]
     unexpected: tuple[Finding, ...]
+    content: str = ""
 
 
-async def stage_source(means: Means, root: BlobId, record: SourceRecord, directory: Path) -> Staged:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one reading of a staged copy's bytes told."""
+
+    findings: list[Finding]
+    content: str = ""
+
+
+async def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
+async def stage_source(
+    means: Means,
+    root: BlobId,
+    record: SourceRecord,
+    directory: Path,
+    meanwhile: Callable[[], Coroutine[object, object, None]] = nothing,
+) -> Staged:
     """Stage one source of the snapshot with tree `root` into a new directory, and examine it.
+
+    `meanwhile` is done while it is examined.
 
     Raises:
         StagingRejected, IntegrityError: what is stored is not what was captured, or hostile.
@@ -60,18 +83,25 @@ async def stage_source(means: Means, root: BlobId, record: SourceRecord, directo
     tree = await subtree(means.repository, root, record.tree)
     size = await stage(means.repository, tree, directory, means.write)
     await means.listener(Progress("examine", record.name, 0, size))
-    findings = await examined(record, directory)
+    findings, content = await _examined(record, directory, meanwhile)
     known = {(finding.code, finding.subject) for finding in record.findings}
     unexpected = [
         item
         for item in findings
         if (item.code, item.subject) not in known and item.code != _NOT_EXAMINED
     ]
-    return Staged(size, tuple(findings), tuple(unexpected))
+    return Staged(size, tuple(findings), tuple(unexpected), content)
 
 
 async def examined(record: SourceRecord, directory: Path) -> list[Finding]:
     """Compare a staged copy with what was seen at its capture: its bytes, and what they mean."""
+    findings, _ = await _examined(record, directory, nothing)
+    return findings
+
+
+async def _examined(
+    record: SourceRecord, directory: Path, meanwhile: Callable[[], Coroutine[object, object, None]]
+) -> tuple[list[Finding], str]:
     findings: list[Finding] = []
 
     async def examine() -> None:
@@ -79,22 +109,28 @@ async def examined(record: SourceRecord, directory: Path) -> list[Finding]:
 
     async with task_group() as tasks:  # one reads the bytes, the other what they mean
         tasks.start_soon(examine)
-        differing = await to_thread.run_sync(_digests, record, directory)
-    return differing + findings
+        tasks.start_soon(meanwhile)
+        read = await to_thread.run_sync(_read, record, directory)
+    return read.findings + findings, read.content
 
 
-def _digests(record: SourceRecord, directory: Path) -> list[Finding]:
+def _read(record: SourceRecord, directory: Path) -> _Read:
     """Compare the bytes of a database, end to end; file sets do that in their examination."""
     if record.kind == "files" or record.evidence is None:
-        return []
-    findings = []
+        return _Read([])
+    findings, content = [], ""
     for file in record.evidence.files:
-        path = directory / file.path
-        found = of_path(path) if path.is_file() and not path.is_symlink() else "no file"
+        path, found = directory / file.path, "no file"
+        if path.is_file() and not path.is_symlink():
+            if record.kind == "sqlite":
+                image = sqlite_digest.of_image(path)
+                found, content = image.bytes, image.content
+            else:
+                found = of_path(path)
         if found != file.digest:
             message = f"expected {file.digest}, got {found}"
             findings.append(Finding("digest", file.path, message))
-    return findings
+    return _Read(findings, content if len(record.evidence.files) == 1 else "")
 
 
 def refuse(record: SourceRecord, staged: Staged) -> None:

@@ -8,6 +8,7 @@ nothing that staging rejects has cost one. A restore to scratch ends after the e
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -34,7 +35,7 @@ from mcp_backup.restore.recovery import Recovered, recover, recover_in_turn
 from mcp_backup.restore.rules import Rules
 from mcp_backup.restore.scratch import restore_to_scratch, sweep_scratch
 from mcp_backup.restore.seen import look
-from mcp_backup.restore.signatures import of_staged
+from mcp_backup.restore.signatures import DATABASE, of_staged
 from mcp_backup.restore.stager import subtree, survey
 from mcp_backup.restore.swap import Swap
 from mcp_backup.restore.turn import turn
@@ -204,12 +205,18 @@ class Restorer:
         for choice, target in zip(choices, record.begun.targets, strict=True):
             self._rules.step(f"stage {target.key}")
             directory = record.staged(target)
-            staged = await stage_source(means, origin.tree, choice.record, directory)
+            make_durable = partial(self._make_durable, target, directory)
+            staged = await stage_source(means, origin.tree, choice.record, directory, make_durable)
             refuse(choice.record, staged)
-            self._rules.step(f"fsync staged {target.key}")
-            await to_thread.run_sync(fsync_tree, directory)
-            new[target.key] = await of_staged(target.spec, directory)
+            if staged.content:
+                new[target.key] = {DATABASE: staged.content}
+            else:
+                new[target.key] = await of_staged(target.spec, directory)
         return new
+
+    async def _make_durable(self, target: Target, directory: Path) -> None:
+        self._rules.step(f"fsync staged {target.key}")
+        await to_thread.run_sync(fsync_tree, directory)
 
     def _choices(self, plan: RestorePlan, origin: Origin) -> tuple[Choice, ...]:
         """Find a plan's targets in the backup and in the settings again."""

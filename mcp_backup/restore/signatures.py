@@ -96,6 +96,8 @@ async def of_kept(
         return {path: marks.get(path, ABSENT) for path in paths}
     if kept.state != "present":
         return {DATABASE: ABSENT if kept.state == "absent" else DAMAGED}
+    if kept.content:
+        return {DATABASE: kept.content}
     images = await to_thread.run_sync(lambda: [p for p in directory.iterdir() if p.suffix == ""])
     assert len(images) == 1, images
     return await of_database(spec.name, images[0])

@@ -27,11 +27,13 @@ class KeptCopy:
     """What an undo point holds. `size` is its bytes on disk.
 
     `state` is "present" (a consistent copy), "damaged" (the raw files, since no consistent copy
-    could be had) or "absent" (there was nothing to keep, and putting back will remove).
+    could be had) or "absent" (there was nothing to keep, and putting back will remove). `content`
+    is the content digest of a database's copy where the copying told it, else "".
     """
 
     state: Literal["present", "damaged", "absent"]
     size: int
+    content: str = ""
 
 
 class Kind(Protocol):

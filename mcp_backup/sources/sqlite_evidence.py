@@ -67,6 +67,14 @@ def stored_tables(connection: apsw.Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
+def virtual_tables(connection: apsw.Connection) -> list[str]:
+    """Return the names of all tables that some module keeps, sorted."""
+    rows = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND NOT rootpage > 0 ORDER BY name"
+    )
+    return [name for (name,) in rows]
+
+
 def quoted(name: str) -> str:
     """Return `name` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,15 +1,18 @@
 """Whether a copy of an SQLite database is whole, and what its source saw when it was captured.
 
 A staged copy is opened as immutable: not a byte of it changes, no file appears beside it. Since
-SQLite 3.44 the integrity check asks full-text and R-tree tables for theirs, read-only.
+SQLite 3.44 the integrity check asks full-text and R-tree tables for theirs, read-only. To read a
+full-text index takes longer than all the rest, so a second connection does that meanwhile, in a
+thread: SQLite lets go of the interpreter while it works.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
-from blake3 import blake3
 
 from mcp_backup.errors import IntegrityError, SourceUnreadable
 from mcp_backup.sources.source import Evidence, Finding, SourceSpec
@@ -20,17 +23,12 @@ from mcp_backup.sources.sqlite_evidence import (
     row_counts,
     schema_digest,
     stored_tables,
+    virtual_tables,
 )
-from mcp_backup.sources.sqlite_pages import stream
+from mcp_backup.sources.sqlite_pages import in_pieces
 from mcp_backup.sources.sqlite_reading import begin, connected, stand_in, undisturbed
 
 _MOST_FINDINGS = 20  # of one kind: a person reads them
-_MASKED = (
-    slice(18, 20),  # journal mode, which belongs to the live file
-    slice(24, 28),  # change counter
-    slice(40, 44),  # schema cookie
-    slice(92, 100),  # change counter again, and the version of the library that wrote last
-)
 
 
 def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
@@ -50,12 +48,18 @@ def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
         stand_in(target, name)
 
     connection.collation_needed(needed)
+    connection.drop_modules(None)  # then the check passes virtual tables over
     try:
         begin(connection)
-        findings = [*_integrity(connection, path.name, unknown)]
-        findings += _foreign_keys(connection, evidence)
-        if evidence is not None:
-            findings += _differences(connection, path.name, evidence)
+        with ThreadPoolExecutor(1) as meanwhile:
+            virtual = virtual_tables(connection)
+            asked = meanwhile.submit(_ask_virtual, path, virtual) if virtual else None
+            faults = _integrity(connection, unknown)
+            findings = _foreign_keys(connection, evidence)
+            if evidence is not None:
+                findings += _differences(connection, path.name, evidence)
+            faults += asked.result() if asked else []
+        findings[:0] = [_fault(path.name, fault) for fault in faults]
     except (apsw.NotADBError, apsw.CorruptError, apsw.IOError, apsw.CantOpenError) as error:
         return [Finding("integrity", path.name, f"not a whole SQLite database: {error}")]
     finally:
@@ -89,22 +93,29 @@ def content_digest(name: str, path: Path) -> str:
 
     Equal for a database and any other it was copied into or from with SQLite's backup.
     """
-    hasher = blake3()
-
-    def take(offset: int, data: bytes) -> None:
-        if offset == 0:
-            page = bytearray(data)
-            for masked in _MASKED:
-                page[masked] = bytes(masked.stop - masked.start)
-            data = bytes(page)
-        hasher.update(data)
-
     with undisturbed(name, path) as connection:
-        stream(connection, take)
-    return f"sqlite:{hasher.hexdigest()}"
+        return in_pieces(connection, _nowhere)
 
 
-def _integrity(connection: apsw.Connection, name: str, unknown: list[str]) -> Iterator[Finding]:
+def _nowhere(_offset: int, _data: bytes) -> None:
+    """Let a piece go."""
+
+
+def _ask_virtual(path: Path, tables: list[str]) -> list[str]:
+    """Have virtual tables examine what they keep; those that need their program are passed over."""
+    connection = connected(path, query="?immutable=1")
+    faults: list[str] = []
+    try:
+        for table in tables:
+            with suppress(apsw.SQLError):
+                check = f"PRAGMA integrity_check({quoted(table)})"
+                faults += _faults(connection, check)[:_MOST_FINDINGS]
+    finally:
+        connection.close()
+    return faults
+
+
+def _integrity(connection: apsw.Connection, unknown: list[str]) -> list[str]:
     try:
         faults = _faults(connection, f"PRAGMA integrity_check({_MOST_FINDINGS})")
         if faults and unknown:  # an order of our own finds rows out of order: do not ask for it
@@ -113,9 +124,11 @@ def _integrity(connection: apsw.Connection, name: str, unknown: list[str]) -> It
         faults = [
             fault for table in stored_tables(connection) for fault in _table(connection, table)
         ]
-    for fault in faults:
-        code = "fts" if "inverted index for FTS" in fault else "integrity"
-        yield Finding(code, name, fault)
+    return faults
+
+
+def _fault(name: str, fault: str) -> Finding:
+    return Finding("fts" if "inverted index for FTS" in fault else "integrity", name, fault)
 
 
 def _faults(connection: apsw.Connection, check: str) -> list[str]:
@@ -130,7 +143,7 @@ def _table(connection: apsw.Connection, table: str) -> list[str]:
         return []  # of this one, without its program, nothing can be said
 
 
-def _foreign_keys(connection: apsw.Connection, evidence: Evidence | None) -> Iterator[Finding]:
+def _foreign_keys(connection: apsw.Connection, evidence: Evidence | None) -> list[Finding]:
     facts = evidence.facts if evidence is not None else {}
     before = facts.get("foreign_key_violations", 0)
     counts: dict[tuple[str, str], int] = {}
@@ -138,11 +151,18 @@ def _foreign_keys(connection: apsw.Connection, evidence: Evidence | None) -> Ite
         for fault in foreign_key_faults(connection):
             counts[fault] = counts.get(fault, 0) + 1
     except apsw.SQLError:
-        return  # a key that SQLite cannot check, in the live database no more than here
-    if sum(counts.values()) != before:
-        for (table, parent), count in list(counts.items())[:_MOST_FINDINGS]:
-            message = f"{count} rows refer to rows of {parent} that are not there"
-            yield Finding("foreign-keys", table, f"{message}; at the capture, {before} in all did")
+        return []  # a key that SQLite cannot check, in the live database no more than here
+    if sum(counts.values()) == before:
+        return []
+    return [
+        Finding(
+            "foreign-keys",
+            table,
+            f"{count} rows refer to rows of {parent} that are not there; "
+            f"at the capture, {before} in all did",
+        )
+        for (table, parent), count in list(counts.items())[:_MOST_FINDINGS]
+    ]
 
 
 def _differences(connection: apsw.Connection, name: str, evidence: Evidence) -> Iterator[Finding]:

@@ -2,7 +2,8 @@
 
 SQLite's backup API copies a consistent snapshot from one connection to another. Here the other's
 file is no file: its writes are handed to a function as they come. Pages 2 to N come once and in
-order, page 1 last; the page at 1 GiB that holds the lock bytes never comes, nor is it ever read.
+order, page 1 last (first, where pages are smaller than 4 KiB); the page at 1 GiB that holds the
+lock bytes never comes, nor is it ever read.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from typing import Any
 
 import apsw
 
+from mcp_backup.sources.sqlite_digest import ContentDigest
+
 WriteAt = Callable[[int, bytes], None]
 
+_PIECE = 1 << 20
 _SERIAL = count()
 _QUIET = (
     "PRAGMA journal_mode=off",  # of a file that is thrown away when the copy fails
@@ -36,6 +40,32 @@ def stream(source: apsw.Connection, write_at: WriteAt) -> None:
             target.close()
     finally:
         vfs.unregister()
+
+
+def in_pieces(source: apsw.Connection, write_at: WriteAt) -> str:
+    """Do the same in pieces of a mebibyte, page 1 last; return the digest of the content."""
+    digest, held, at, first = ContentDigest(), bytearray(), 0, b""
+
+    def take(offset: int, data: bytes) -> None:
+        nonlocal at, first
+        if not offset:
+            first = bytes(data)
+            return
+        if len(held) >= _PIECE or offset != at + len(held):
+            flush()
+            at = offset
+        held.extend(data)
+
+    def flush() -> None:
+        if held:
+            digest.update(held)
+            write_at(at, bytes(held))
+            held.clear()
+
+    stream(source, take)
+    flush()
+    write_at(0, first)
+    return digest.end(first)
 
 
 def copy_to_file(source: apsw.Connection, path: str) -> None:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import apsw
+
 from mcp_backup.durable import (
     fsync_directory,
     make_directory_durably,
@@ -21,10 +23,16 @@ from mcp_backup.durable import (
     temporary_name,
     write_durably,
 )
-from mcp_backup.errors import RestoreError, SourceBusy, SourceUnreadable, TargetBusy
+from mcp_backup.errors import (
+    RestoreError,
+    SourceBusy,
+    SourceError,
+    SourceUnreadable,
+    TargetBusy,
+)
 from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.source import SourceSpec
-from mcp_backup.sources.sqlite_pages import copy_to_file
+from mcp_backup.sources.sqlite_pages import in_pieces
 from mcp_backup.sources.sqlite_placement import (
     copy_durably,
     exchange,
@@ -57,12 +65,12 @@ def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
         TargetBusy: it stayed locked.
         SourceError: no space is left for the copy.
     """
-    path = Path(os.path.realpath(spec.path))
+    path, content = Path(os.path.realpath(spec.path)), ""
     if not os.path.lexists(path):
         kept = _keep_raw(path, directory, "absent")
     else:
         try:
-            kept = _keep_image(spec, path, directory)
+            kept, content = _keep_image(spec, path, directory)
         except SourceBusy as error:
             raise TargetBusy(str(error), hint=f"{error.hint} Nothing live was touched.") from error
         except SourceUnreadable:
@@ -70,7 +78,7 @@ def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
             kept = _keep_raw(path, directory, "damaged")
     size = sum(entry.stat().st_size for entry in directory.iterdir())
     write_durably(directory / _RECORD, json.dumps(asdict(kept)).encode())
-    return KeptCopy(kept.state, size)
+    return KeptCopy(kept.state, size, content)
 
 
 def put_back(spec: SourceSpec, directory: Path) -> list[str]:
@@ -101,13 +109,39 @@ def put_back(spec: SourceSpec, directory: Path) -> list[str]:
     return []
 
 
-def _keep_image(spec: SourceSpec, path: Path, directory: Path) -> _Kept:
+def _keep_image(spec: SourceSpec, path: Path, directory: Path) -> tuple[_Kept, str]:
+    """Copy a consistent image; return also the digest of its content, taken on the way."""
     image = directory / _IMAGE
     with snapshot(spec.name, path, directory) as seen:
-        copy_to_file(seen.connection, str(image))
+        content = write_image(spec.name, seen.connection, image)
         status = seen.live.status
     give_attributes(image, status)  # for the case that the live file has to be made anew
-    return _Kept("present", str(path))
+    return _Kept("present", str(path)), content
+
+
+def write_image(name: str, source: apsw.Connection, image: Path) -> str:
+    """Write an image of `source` to the new file `image`, not durably; return its content digest.
+
+    Raises:
+        SourceError: no space is left for it.
+    """
+    descriptor = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        return in_pieces(source, lambda offset, data: _write_at(descriptor, offset, data))
+    except OSError as error:
+        raise SourceError(
+            f"source {name!r}: {image}: {error.strerror or error}",
+            hint="Free some space there, then try again. Nothing live was touched.",
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def _write_at(descriptor: int, offset: int, data: bytes) -> None:
+    with memoryview(data) as rest:
+        done = 0
+        while done < len(rest):
+            done += os.pwrite(descriptor, rest[done:], offset + done)
 
 
 def _keep_raw(path: Path, directory: Path, state: Literal["damaged", "absent"]) -> _Kept:
