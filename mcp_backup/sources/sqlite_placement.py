@@ -4,6 +4,7 @@
                  whatever kills us, whoever opens it next finds all of the old or all of the new
     unnoticed    the file stays the same file: programs that have it open go on with the new content
     unhaunted    no journal or WAL of the old content is ever replayed over the new
+    modest       in WAL mode, pages that are equal are left alone (`sqlite_exchange`)
     polite       while somebody reads or writes, we wait ten seconds, then refuse and say who
 
 A live file that is damaged is taken to be empty, by SQLITE_DBCONFIG_RESET_DATABASE: that too is
@@ -33,6 +34,7 @@ from mcp_backup.errors import RestoreError, TargetBusy
 from mcp_backup.sources.holders import holders_of, named
 from mcp_backup.sources.source import SourceSpec
 from mcp_backup.sources.sqlite_examine import only_file
+from mcp_backup.sources.sqlite_exchange import exchange_pages
 from mcp_backup.sources.sqlite_file import MAGIC, LiveFile, copy_file, look, size_of
 from mcp_backup.sources.sqlite_reading import Patience, busy, connected
 
@@ -93,7 +95,7 @@ def _worded(name: str, path: Path) -> Iterator[None]:
     except apsw.FullError as error:
         raise RestoreError(
             f"source {name!r}: no space is left on the disk of {path}",
-            hint="The exchange needs as much again as the database, for a moment. Free some "
+            hint="The exchange may need as much again as the database, for a moment. Free some "
             f"space, then try again. {_UNTOUCHED}",
         ) from error
     except apsw.Error as error:
@@ -104,6 +106,22 @@ def _worded(name: str, path: Path) -> Iterator[None]:
 
 
 def _overwrite(live: LiveFile, image: Path) -> list[str]:
+    if not _pages_exchanged(live, image):
+        _copy_over(live, image)
+    with _opened(live, _CHECKPOINT_SECONDS) as connection:
+        return _checkpoint(live, connection)
+
+
+def _pages_exchanged(live: LiveFile, image: Path) -> bool:
+    """Write only the pages that differ, where that can be done."""
+    try:
+        return exchange_pages(live, image, lambda: _opened(live, WAIT_SECONDS))
+    except (*_DAMAGED, OSError):  # nothing was changed; the other way knows how to say why
+        return False
+
+
+def _copy_over(live: LiveFile, image: Path) -> None:
+    """Write all pages, by SQLite's backup; mends what is damaged."""
     journal_mode = live.header[18] if live.header[:16] == MAGIC and len(live.header) > 18 else 0
     with _presented(image, journal_mode) as source:
         try:
@@ -117,8 +135,6 @@ def _overwrite(live: LiveFile, image: Path) -> list[str]:
                     raise
                 _drop_wal(live)  # another database's, which SQLite cannot see past
                 _write(live, source, reset=True)
-    with _opened(live, _CHECKPOINT_SECONDS) as connection:
-        return _checkpoint(live, connection)
 
 
 def _write(live: LiveFile, source: apsw.Connection, *, reset: bool) -> None:
