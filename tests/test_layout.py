@@ -60,6 +60,7 @@ LEAVES = {
     "outline",
     "verbs",
 }
+RUNBOOK = {"runbook"}  # prints and carries out pages for people
 PROOF = {"proof"}  # drills and their evidence; restores into scratch only
 DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
@@ -111,6 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(VERBS, BELOW | VERBS | {"proof.evidence"}),
     **dict.fromkeys(PROOF, BELOW | VERBS),
     "approval_advice": BELOW | VERBS | AUTHORITY,
+    **dict.fromkeys(RUNBOOK, BELOW | VERBS | PROOF),
     **dict.fromkeys(DROPPING, BELOW | VERBS | PROOF),
     **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | PROOF | {"discovery"}),
@@ -127,10 +129,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     | TELLING
     | STATUS
     | PROOF
+    | RUNBOOK
     | INSTALLING
     | AUTHORITY
     | {"server"},
-    "server": DOORS | SOURCE | SETTINGS | VERBS | TELLING | STATUS | PROOF | {"schedule", "tokens"},
+    "server": DOORS
+    | SOURCE
+    | SETTINGS
+    | VERBS
+    | TELLING
+    | STATUS
+    | PROOF
+    | RUNBOOK
+    | {"schedule", "tokens"},
     "ecosystem_facts": DOORS | SOURCE,
     "ecosystem": DOORS
     | SOURCE

@@ -59,6 +59,7 @@ VERBS = {
     "prune": _Verb("retention:prune", "Delete what no backup needs any more."),
     "drill": _Verb("proving:drill", "Restore into scratch for real, and put it on record."),
     "evidence": _Verb("proving:evidence", "Say what drills proved, as a list or a report."),
+    "runbook": _Verb("runbook:runbook", "Print or walk the pages for the worst day."),
     "export": _Verb("upkeep:export", "Take a backup out, as SQL text or as an archive."),
     "key": _Verb("keys:key", "List, add and remove keys; make or prove a recovery kit."),
     "doctor": _Verb("upkeep:doctor", "Look at everything a backup depends on."),

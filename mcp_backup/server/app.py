@@ -11,9 +11,12 @@ from mcp_backup import __version__
 from mcp_backup.news import alerting
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.server.limits import limit_calls
+from mcp_backup.server.prompts import add_prompts
+from mcp_backup.server.resources import add_resources
 from mcp_backup.server.scheduling import scheduling
 from mcp_backup.server.scopes import keep_to_scopes
 from mcp_backup.server.tools import backup_tools
+from mcp_backup.server.updates import Updates
 from mcp_backup.settings_server import ServerSettings
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ data back (target=scratch to look at it without touching anything live).
 Replacing live data needs a person: restore_backup answers a plan; show it to the person, let them
 approve it as its next_step says, then call restore_backup again with plan_id. Never approve a
 plan yourself. undo_restore takes a restore back, and needs a person too.
+run_drill proves that backups restore; backup://drills/latest is the report. When something is lost,
+take the prompt recover-... for it, or read backup://runbook/README, and go step by step.
 An error reads "[code] fact. next step."; follow the next step."""
 
 
@@ -49,6 +54,7 @@ def build_server(
     do that show no token.
     Configure logging first: the SDK does it otherwise, for the whole process.
     """
+    updates = Updates()
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
@@ -56,20 +62,24 @@ def build_server(
             keeper.running(),
             alerting(keeper.engine, alerted) if alerted else nullcontext(),
             scheduling(keeper) if scheduled else nullcontext(),
+            updates.watching(keeper),
         ):
             yield
 
-    return MCPServer(
+    built = MCPServer(
         NAME,
         title="Backups",
         version=__version__,
         instructions=INSTRUCTIONS,
-        tools=backup_tools(keeper.engine),
+        tools=backup_tools(keeper.engine, updates),
         lifespan=lifespan,
         cache_hints={"tools/list": CacheHint(ttl_ms=_HOUR_MS, scope="private")},
-        subscriptions=False,
+        subscriptions=updates.bus,
         middleware=[keep_to_scopes(server.scopes), limit_calls(server.max_calls)],
     )
+    add_resources(built, keeper.engine, updates)
+    add_prompts(built, keeper.engine)
+    return built
 
 
 def add_backup_tools(server: MCPServer[Any], engine: "Engine") -> None:

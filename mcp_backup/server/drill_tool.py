@@ -14,6 +14,7 @@ from mcp_backup.server.closed import closed, told
 from mcp_backup.server.drill_reply import DrillReply, drill_summary
 from mcp_backup.server.keeper import EngineSource
 from mcp_backup.server.listener import listener
+from mcp_backup.server.updates import DRILLS, Updates
 
 _PROVES = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
@@ -34,8 +35,8 @@ Names = Annotated[
 ]
 
 
-def run_drill_tool(engine: EngineSource) -> Tool:
-    """Return the tool on an engine."""
+def run_drill_tool(engine: EngineSource, updates: Updates | None = None) -> Tool:
+    """Return the tool on an engine; `updates` is told of each drill."""
 
     async def run_drill(
         *, ctx: Context[Any, Any], scenario: Name = "", sources: Names = ()
@@ -49,6 +50,9 @@ def run_drill_tool(engine: EngineSource) -> Tool:
         module = await to_thread.run_sync(import_module, "mcp_backup.proof.drill")
         request = DrillRequest(sources, scenario or None)
         report = await module.drill(at, request, listener(ctx.report_progress))
+        if updates:
+            updates.meet(ctx)
+            await updates.updated(*DRILLS)
         return told(report, DrillReply.of, drill_summary)
 
     return closed(run_drill, "Run a restore drill", _PROVES)

@@ -31,7 +31,7 @@ TOOLS: Mapping[str, Scope] = {
     "restore_backup": "restore",
     "undo_restore": "restore",
 }
-_READING = ("resources/", "prompts/", "completion/")  # methods; whatever they tell is for `read`
+_READING = ("resources/", "prompts/", "completion/", "subscriptions/")  # told to `read`
 
 _granted: ContextVar[frozenset[str] | None] = ContextVar("granted", default=None)
 

@@ -33,6 +33,7 @@ from mcp_backup.server.summaries import (
     undo_summary,
     verify_summary,
 )
+from mcp_backup.server.updates import Updates
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import BackupType, CreateRequest, Level, RestorePlan, RestoreRequest
 
@@ -71,8 +72,8 @@ ComponentNames = Annotated[tuple[ComponentName, ...], BeforeValidator(_separated
 Moment = Annotated[str, Field(max_length=40, description="ISO 8601; UTC unless it says otherwise")]
 
 
-def backup_tools(engine: EngineSource) -> list[Tool]:
-    """Return the tools on an engine."""
+def backup_tools(engine: EngineSource, updates: Updates | None = None) -> list[Tool]:
+    """Return the tools on an engine; `updates` is told of what they change."""
     return [
         _create_backup(engine),
         _list_backups(engine),
@@ -80,7 +81,7 @@ def backup_tools(engine: EngineSource) -> list[Tool]:
         _verify_backup(engine),
         _restore_backup(engine),
         _undo_restore(engine),
-        run_drill_tool(engine),
+        run_drill_tool(engine, updates),
     ]
 
 

@@ -1,0 +1,141 @@
+"""runbook: the pages for the worst day, printed for this installation, or walked through."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mcp_backup.cli.arguments import separated
+from mcp_backup.cli.session import Session, session
+from mcp_backup.drill_facts import SCENARIOS, DrillReport, DrillRequest
+from mcp_backup.errors import BackupError, UsageError
+from mcp_backup.place import utc_now
+from mcp_backup.proof.drill import drill
+from mcp_backup.runbook.filling import of_engine, of_settings, of_words
+from mcp_backup.runbook.pages import OTHER_PAGES, SCENARIO_PAGES, Page, filled, page
+from mcp_backup.runbook.shell import shell
+from mcp_backup.runbook.walking import Walk, Walker, keep_record, known, lines_of
+from mcp_backup.terminal_drills import drilled
+
+_DIFFERENT = 3
+
+Action = Literal["list", "print", "tabletop", "drill", "live"]
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A page, filled in."""
+
+    page: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """A walk, and the drill that went with it."""
+
+    walk: Walk
+    drill: DrillReport | None = None
+
+
+def runbook(  # noqa: PLR0913 - one parameter per flag
+    context: typer.Context,
+    action: Annotated[Action, typer.Argument(help="What to do with the page.")] = "list",
+    name: Annotated[str, typer.Argument(help="The page.", metavar="[PAGE]")] = "",
+    *,
+    source: Annotated[str, typer.Option(help="The source it is about.")] = "",
+    backup: Annotated[str, typer.Option(help="The backup to restore; the newest by default.")] = "",
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="What stands for a placeholder: table=notes.", metavar="NAME=VALUE"),
+    ] = None,
+    when: Annotated[
+        list[str] | None, typer.Option(help="Sections that apply: data-gone, rollback, ...")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="live: do not ask.")] = False,
+) -> int:
+    """Print a page with this installation's paths and ids, or walk through it step by step.
+
+    list       the pages
+    print      one of them, filled in
+    tabletop   read the steps aloud and say what you would do; nothing is run
+    drill      run what only looks, show what would change live data, restore into scratch
+    live       run everything, compare with the page, ask before live data is changed
+
+    Exits with 3 where something did not look as printed.
+    """
+    this = session(context)
+    if action == "list":
+        pages = [page(each) for each in (*SCENARIO_PAGES, *OTHER_PAGES)]
+        lines = [f"{each.name:20} {each.title}" for each in pages]
+        this.terminal.result([Printed(each.name, each.title) for each in pages], lines)
+        return 0
+    chosen = page(name)
+    values = _values(this, source, backup) | of_words(_pairs(value or []))
+    if action == "print":
+        text = filled(chosen.text, values)
+        this.terminal.result(Printed(chosen.name, text), text.splitlines())
+        return 0
+    applies = frozenset(separated(when))
+    return _walk(this, chosen, Walker(this.terminal, values, action, utc_now, yes, applies))
+
+
+def _walk(this: Session, chosen: Page, walker: Walker) -> int:
+    around = this.surroundings
+    with shell(around.cwd, around.environ) as inner:
+        walk = this.interruptible(
+            lambda: walker.walk(chosen, inner),
+            unfinished="The step under way may be half done; look at the page's rollback.",
+        )
+    report = _drilled(this, chosen) if walker.mode == "drill" else None
+    lines = lines_of(walk) + (["", *drilled(report)] if report else [])
+    try:
+        keep_record(this.settings().state_dir, walk)
+    except (BackupError, OSError) as error:
+        this.terminal.note(f"the times were not kept: {error}")
+    this.terminal.result(Walked(walk, report), lines)
+    return 0 if walk.complete and (report is None or report.ok) else _DIFFERENT
+
+
+def _drilled(this: Session, chosen: Page) -> DrillReport | None:
+    scenario = next((each.name for each in SCENARIOS if each.name == chosen.name), None)
+    if scenario is None:
+        return None
+    return this.run(
+        lambda engine, listener: drill(engine, DrillRequest(scenario=scenario), listener),
+        unfinished="Nothing live was touched.",
+    )
+
+
+def _values(this: Session, source: str, backup: str) -> dict[str, str]:
+    """Return what can be told of this installation: on the worst day, not much."""
+    values = {"rescue": str(Path(this.surroundings.cwd) / "rescued")}
+    try:
+        settings = this.settings()
+    except BackupError as error:
+        this.terminal.note(f"no settings, so fill in <names> by hand: {error}")
+        return values
+    values |= of_settings(settings, source)
+    try:
+        values |= known(
+            this.run(
+                lambda engine, _: of_engine(engine, source, backup),
+                unfinished="Nothing was changed.",
+            )
+        )
+    except UsageError:
+        raise
+    except BackupError as error:
+        this.terminal.note(f"the repository does not open, so ids are missing: {error}")
+    return values
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UsageError(f"{word!r:.60} is no NAME=VALUE", hint="Write --value table=notes.")
+        pairs[name] = text
+    return pairs
