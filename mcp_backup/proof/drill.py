@@ -242,7 +242,7 @@ async def _asked(settings: Settings, chosen: Chosen, directory: Path) -> tuple[i
     for number, check in enumerate(_checks(settings, chosen), 1):
         subject = f"check {number}"
         try:
-            value = await capture.ask(chosen.record.kind, directory, check.query, limit)
+            value = await capture.value_of(chosen.record.kind, directory, check.query, limit)
         except BackupError as error:
             findings.append(Finding("check", subject, str(error)))
             continue
@@ -265,8 +265,8 @@ def _checks(settings: Settings, chosen: Chosen) -> Sequence[CheckSettings]:
 async def _placed(chosen: Chosen, directory: Path, stand_in: Path) -> None:
     """Put a staged copy in place, as a restore does, at a path that nobody uses."""
     await to_thread.run_sync(stand_in.mkdir)
-    single = chosen.record.component is Component.DATABASES
-    path = stand_in / "database" if single else stand_in
+    named = chosen.record.component is Component.DATABASES  # a file, or a directory of them
+    path = stand_in / Path(chosen.spec.path).name if named else stand_in
     await capture.place(replace(chosen.spec, path=str(path)), directory)
 
 

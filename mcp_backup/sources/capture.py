@@ -241,7 +241,9 @@ async def put_back(spec: SourceSpec, directory: Path) -> list[str]:
     return [str(note) for note in notes]
 
 
-async def ask(kind: str, directory: Path, query: str, seconds: float) -> int | float | str | None:
+async def value_of(
+    kind: str, directory: Path, query: str, seconds: float
+) -> int | float | str | None:
     """Return the first value that a query gives on a staged copy of a database.
 
     It may only read, and takes at most about that many seconds. None is a value that is neither
@@ -252,7 +254,7 @@ async def ask(kind: str, directory: Path, query: str, seconds: float) -> int | f
     """
     value = await _asked(
         f"asking {directory}",
-        "ask",
+        "value_of",
         kind=kind,
         directory=str(directory),
         query=query,

@@ -23,6 +23,7 @@ from typing import Any
 
 from mcp_backup.errors import SettingsInvalid, SourceError, SourceUnreadable
 from mcp_backup.sources.duckdb_asking import Fault, ask, require, unreadable
+from mcp_backup.sources.duckdb_checks import value_of
 from mcp_backup.sources.duckdb_copy import Copied, Patience, Reader, copied
 from mcp_backup.sources.duckdb_examine import (
     content_digest,
@@ -53,6 +54,7 @@ __all__ = [
     "reach",
     "signature",
     "signature_of",
+    "value_of",
 ]
 
 _READ = 1 << 20

@@ -13,7 +13,7 @@ from mcp_backup.errors import BackupError, SourceError, SourceUnreadable
 
 _PROGRAM = "mcp_backup.sources.duckdb_library"
 _SECONDS = 3600.0  # to read one file to its end; it is killed then
-Operation = Literal["look", "peek", "fold", "empty"]
+Operation = Literal["look", "peek", "fold", "empty", "value"]
 
 
 class Fault(Exception):
@@ -25,7 +25,9 @@ class Fault(Exception):
         self.why = why
 
 
-def ask(name: str, operation: Operation, path: Path, *arguments: str) -> dict[str, Any]:
+def ask(
+    name: str, operation: Operation, path: Path, *arguments: str, seconds: float = _SECONDS
+) -> dict[str, Any]:
     """Have DuckDB do one thing to the file `path` of source `name`.
 
     Raises:
@@ -38,12 +40,12 @@ def ask(name: str, operation: Operation, path: Path, *arguments: str) -> dict[st
             [sys.executable, "-P", "-m", _PROGRAM, operation, str(path), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_SECONDS,
+            timeout=seconds,
             check=False,
             env={**os.environ, "HOME": "/nonexistent"},  # where extensions might lie
         )
     except subprocess.TimeoutExpired as error:
-        raise Fault(f"DuckDB did not end within {_SECONDS:.0f} s", "crashed") from error
+        raise Fault(f"DuckDB did not end within {seconds:g} s", "crashed") from error
     try:
         answer: Mapping[str, Any] = json.loads(ran.stdout)
     except ValueError as error:

@@ -114,6 +114,19 @@ def empty(path: str, tables: Sequence[str]) -> Answer:
     return {"excluded": names, "facts": after}
 
 
+def value(path: str, arguments: Sequence[str]) -> Answer:
+    """Return the first value that a query gives; null where it is neither number nor text."""
+    connection = _opened(path, read_only=True)
+    try:
+        connection.execute("SET lock_configuration = true")
+        row = connection.execute(arguments[0]).fetchone()
+    finally:
+        connection.close()
+    if not row:
+        raise duckdb.Error("it gives no row")
+    return {"value": row[0] if isinstance(row[0], int | float | str) else None}
+
+
 def _opened(path: str, *, read_only: bool, beside: bool = False) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(path, read_only=read_only, config=_CONFIG)
     if beside:
@@ -261,6 +274,7 @@ _OPERATIONS: Mapping[str, Callable[[str, Sequence[str]], Answer]] = {
     "peek": peek,
     "fold": fold,
     "empty": empty,
+    "value": value,
 }
 
 

@@ -82,7 +82,7 @@ class DatabaseKind(Kind, Protocol):
         """Identify the content of a database file, whatever a copy may change about it."""
         ...
 
-    def ask(self, directory: Path, query: str, seconds: float) -> int | float | str | None:
+    def value_of(self, directory: Path, query: str, seconds: float) -> int | float | str | None:
         """Return the first value of a query on a staged copy; it may only read."""
         ...
 

@@ -22,7 +22,7 @@ from mcp_backup.errors import SettingsInvalid
 from mcp_backup.sources.holders import holders_of
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import Entry, Evidence, FileEvidence, Holder, SourceSpec
-from mcp_backup.sources.sqlite_checks import ask
+from mcp_backup.sources.sqlite_checks import value_of
 from mcp_backup.sources.sqlite_evidence import ENGINE, facts
 from mcp_backup.sources.sqlite_examine import content_digest, examine, is_sound
 from mcp_backup.sources.sqlite_exclude import empty_tables
@@ -33,7 +33,6 @@ from mcp_backup.sources.sqlite_reading import Snapshot, begin, connected, snapsh
 from mcp_backup.sources.sqlite_undo import keep, put_back
 
 __all__ = [
-    "ask",
     "capture",
     "content_digest",
     "examine",
@@ -43,6 +42,7 @@ __all__ = [
     "keep",
     "place",
     "put_back",
+    "value_of",
 ]
 
 _READ = 1 << 20

@@ -20,7 +20,7 @@ _READING = frozenset(
 _PRAGMAS = frozenset(("data_version", "integrity_check", "quick_check", "foreign_key_check"))
 
 
-def ask(directory: Path, query: str, seconds: float) -> int | float | str | None:
+def value_of(directory: Path, query: str, seconds: float) -> int | float | str | None:
     """Return the first value that `query` gives on the one database in `directory`.
 
     Raises:

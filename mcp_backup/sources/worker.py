@@ -129,9 +129,11 @@ def _reach(fields: Fields) -> Any:
     return remote_kind(spec.kind).reach(spec)
 
 
-def _ask(fields: Fields) -> Any:
+def _value_of(fields: Fields) -> Any:
     asked = database_kind(fields["kind"])
-    return asked.ask(Path(fields["directory"]), fields["query"], fields["seconds"])
+    if not hasattr(asked, "value_of"):
+        raise SourceUnreadable(f"a copy of kind {fields['kind']} answers no queries by itself")
+    return asked.value_of(Path(fields["directory"]), fields["query"], fields["seconds"])
 
 
 def _export_sql(fields: Fields) -> Any:
@@ -151,7 +153,7 @@ _OPERATIONS: Mapping[str, Callable[[Fields], Any]] = {
     "signature": _signature,
     "signature_of": _signature_of,
     "reach": _reach,
-    "ask": _ask,
+    "value_of": _value_of,
     "export_sql": _export_sql,
 }
 
