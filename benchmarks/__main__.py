@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import life, memory_database
+from benchmarks.growth import SNAPSHOTS, Growth
+from benchmarks.growth_report import growth_svg
 from benchmarks.life import Life, Say
 from benchmarks.plot import svg
 from benchmarks.processes import ProgramFailed
 from benchmarks.programs import BORG, RESTIC, found
+from benchmarks.pruning import Pruning
 from benchmarks.report import markdown, surroundings
 from benchmarks.results import Results
 from benchmarks.surroundings import Surroundings
 
 _HERE = Path(__file__).parent
-_PARTS = ("first", *life.STEPS, "list", "start", "stall")
+_PARTS = ("first", *life.STEPS, "list", "start", "stall", "prune", "sizes", "counts")
 
 
 def main(words: Sequence[str]) -> None:
@@ -31,19 +34,23 @@ def main(words: Sequence[str]) -> None:
     def say(line: str) -> None:
         print(f"{time.monotonic() - began:6.1f}  {line}", file=sys.stderr, flush=True)
 
+    growth = Growth(arguments.work / "run", say)
     database = arguments.database or _generated(arguments.work, arguments.megabytes, say)
     about = surroundings(words, arguments.rounds, database)
     parts = arguments.only or _PARTS
     _measure(arguments, database, parts, results, say)
+    _grow(arguments, database, parts, growth, say)
     if left_out := [part for part in _PARTS if part not in parts]:
         about.append(f"left out: {', '.join(left_out)}")
     about.append(f"it took {(time.monotonic() - began) / 60:.1f} minutes")
-    report = markdown(results, about, arguments.days)
+    report = markdown(results, about, arguments.days, growth)
     print(report)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "results.md").write_text(report)
     title = f"A live SQLite database of {database.stat().st_size / 1e6:,.0f} MB"
     (arguments.out / "results.svg").write_text(svg(results, title, arguments.days))
+    if growth.sizes or growth.counts:
+        (arguments.out / "growth.svg").write_text(growth_svg(growth))
 
 
 def _measure(
@@ -64,7 +71,24 @@ def _measure(
         around.starting()
     if "stall" in parts:
         around.stalling()
+    if "prune" in parts:
+        Pruning(run, arguments.rounds, results, say).run()
     shutil.rmtree(run, ignore_errors=True)
+
+
+def _grow(
+    arguments: argparse.Namespace,
+    database: Path,
+    parts: Sequence[str],
+    growth: Growth,
+    say: Say,
+) -> None:
+    if "sizes" in parts:
+        others = [_generated(arguments.work, size, say) for size in arguments.sizes]
+        growth.measure_sizes([*others, database])
+    if "counts" in parts:
+        growth.measure_counts([count for count in SNAPSHOTS if count <= arguments.most])
+    shutil.rmtree(arguments.work / "run", ignore_errors=True)
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
@@ -75,6 +99,14 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=_PARTS, help="only this; may be given several times"
     )
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="*",
+        default=[100, 300],
+        help="other sizes, to see how cost grows",
+    )
+    parser.add_argument("--most", type=int, default=10_000, help="the most snapshots to list")
     parser.add_argument("--database", type=Path, help="a database to copy, instead of a new one")
     parser.add_argument("--work", type=Path, default=_HERE / ".work", help="where to work")
     parser.add_argument("--out", type=Path, default=_HERE, help="where the results go")

@@ -42,7 +42,7 @@ class Life:
             live = directory / "live"
             live.mkdir(parents=True)
             shutil.copyfile(self.database, live / "memory.db")
-            with _held_open(live / "memory.db"):
+            with held_open(live / "memory.db"):
                 self._round(directory, live, number)
             shutil.rmtree(directory)
 
@@ -74,7 +74,7 @@ class Life:
             self.results.add("first size", program.name, program.repository_size())
 
     def _changed(self, programs: Sequence[Program], live: Path) -> None:
-        _day(live / "memory.db", 1)
+        day(live / "memory.db", 1)
         for program in programs:
             before = program.repository_size()
             self._add("changed", program.name, program.changed())
@@ -96,9 +96,9 @@ class Life:
 
     def _days(self, programs: Sequence[Program], live: Path) -> None:
         first = 2 if "changed" in self.steps else 1
-        for day in range(first, self.days + 1):
-            self.say(f"day {day} of {self.days}")
-            _day(live / "memory.db", day)
+        for number in range(first, self.days + 1):
+            self.say(f"day {number} of {self.days}")
+            day(live / "memory.db", number)
             for program in programs:
                 program.changed()
         for program in programs:
@@ -113,7 +113,7 @@ class Life:
 
 
 @contextmanager
-def _held_open(database: Path) -> Iterator[None]:
+def held_open(database: Path) -> Iterator[None]:
     """Keep the database open, so that it is live: its WAL stays, its holder must survive."""
     connection = sqlite3.connect(database, isolation_level=None)
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -124,7 +124,7 @@ def _held_open(database: Path) -> Iterator[None]:
         connection.close()
 
 
-def _day(database: Path, number: int) -> None:
+def day(database: Path, number: int) -> None:
     """Do a day's edits, and have all of it in the main file, since the peers read only files."""
     edit(database, seed=1000 + number)
     connection = sqlite3.connect(database, isolation_level=None)

@@ -15,6 +15,7 @@ _ROWS = {  # the table's titles, shortened to fit
     "stage": "restore into a new file",
     "live": "restore into the live database",
     "check": "check of all data",
+    "prune": "prune after forgetting half",
     "list": "list 1,000 snapshots",
     "first memory": "first backup, memory",
     "stage memory": "restore into a new file, memory",

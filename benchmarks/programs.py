@@ -93,6 +93,10 @@ class Ours:
         """Read and prove everything in the repository."""
         return self.run("check", "--level", "data")
 
+    def prune(self) -> Run:
+        """Delete what no snapshot needs."""
+        return self.run("prune")
+
     def repository_size(self) -> int:
         """Return the repository's bytes."""
         return tree_size(self.home / "repository")
@@ -142,6 +146,10 @@ class Restic:
     def snapshots(self) -> Run:
         """List all snapshots."""
         return self.run("snapshots")
+
+    def prune(self) -> Run:
+        """Delete what no snapshot needs, but for as much as we leave: 5 %, its default."""
+        return self.run("prune")
 
     def repository_size(self) -> int:
         """Return the repository's bytes."""

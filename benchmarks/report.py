@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.growth import Growth
+from benchmarks.growth_report import growth_tables
 from benchmarks.programs import BORG, OURS, RESTIC, found, version
 from benchmarks.results import ALONE, CPU, MEMORY, PROGRAMS, ROWS, Results, Row
 from mcp_backup import __version__
@@ -14,7 +16,7 @@ from mcp_backup import __version__
 _MISSING = "-"
 
 
-def markdown(results: Results, about: Sequence[str], days: int) -> str:
+def markdown(results: Results, about: Sequence[str], days: int, growth: Growth) -> str:
     """Return the whole report."""
     lines = ["# Measured", ""]
     lines += [*(f"* {line}" for line in about), ""]
@@ -24,6 +26,8 @@ def markdown(results: Results, about: Sequence[str], days: int) -> str:
     lines += _table("peak memory (PSS), all processes", MEMORY, results, days)
     lines += _alone(results)
     lines += ["![the same as bars](results.svg)", ""]
+    if grown := growth_tables(growth):
+        lines += ["## How cost grows", "", *grown, "![the same as lines](growth.svg)", ""]
     return "\n".join(lines)
 
 

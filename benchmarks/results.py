@@ -32,6 +32,8 @@ ROWS: Mapping[str, Row] = {
     "scratch": Row("restore beside the live data, examined", "s"),
     "live": Row("restore into the live database, undo point, examined", "s", 1.0),
     "check": Row("check of all data", "s", 1.0),
+    "prune": Row("prune after forgetting half of 100 snapshots", "s", 1.0),
+    "prune size": Row("… repository after it", "MB"),
     "list": Row("list, 1,000 snapshots, from the terminal", "s"),
 }
 CPU: Mapping[str, Row] = {f"{key} cpu": Row(row.title, "s") for key, row in ROWS.items()}

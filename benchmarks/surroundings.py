@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.growth import add_snapshots, fresh, small
 from benchmarks.processes import Run, measured
 from benchmarks.programs import OURS, RESTIC, Ours, Restic
 from benchmarks.results import Results
@@ -38,8 +38,8 @@ class Surroundings:
     def listing(self) -> None:
         """List 1,000 snapshots: ours and restic on the same repository."""
         self.say(f"listing {SNAPSHOTS} snapshots")
-        ours = self._small("listing")
-        asyncio.run(_add_snapshots(ours))
+        ours = small(self.work / "listing")
+        asyncio.run(_filled(ours))
         restic = Restic(ours.home.parent / "restic", ours.home, ours.home / "repository")
         restic.environment["RESTIC_PASSWORD"] = (ours.home / "key").read_text().strip()
         for number in range(max(self.rounds, 3) + 1):
@@ -60,7 +60,7 @@ class Surroundings:
     def starting(self) -> None:
         """Start our server and a bare one in turn, until each has told its tools."""
         self.say("starting servers")
-        ours = self._small("starting")
+        ours = small(self.work / "starting")
         bare = [sys.executable, "-m", "benchmarks.bare_server"]
         environment = {**ours.environment, "PYTHONPATH": str(Path(__file__).parents[1])}
         for _ in range(_STARTS):
@@ -79,7 +79,7 @@ class Surroundings:
         """Back up under a busy writer, and see how long its transactions took at most."""
         for _ in range(self.rounds):
             self.say("backing up under a busy writer")
-            directory = self._fresh("stalling")
+            directory = fresh(self.work / "stalling")
             live = directory / "live"
             live.mkdir()
             shutil.copyfile(self.database, live / "memory.db")
@@ -97,38 +97,13 @@ class Surroundings:
     def _run(self, ours: Ours, command: list[str]) -> Run:
         return measured(command, ours.environment, ours.home)
 
-    def _small(self, name: str) -> Ours:
-        """Set up a repository with one backup of a small database."""
-        directory = self._fresh(name)
-        live = directory / "live"
-        live.mkdir()
-        with closing(sqlite3.connect(live / "memory.db")) as connection:
-            connection.execute("CREATE TABLE notes (text TEXT)")
-            connection.execute("INSERT INTO notes VALUES ('one')")
-            connection.commit()
-        ours = Ours(directory / "ours", live)
-        ours.create_repository()
-        ours.first()
-        return ours
 
-    def _fresh(self, name: str) -> Path:
-        directory = self.work / name
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        return directory
-
-
-async def _add_snapshots(ours: Ours) -> None:
-    """Add snapshots of the same tree, an hour apart, each with a backup id of its own."""
+async def _filled(ours: Ours) -> None:
+    await add_snapshots(ours, 1, SNAPSHOTS)
     settings = load_settings(ours.config, ours.environment, ours.home)
     async with opened(settings) as engine:
-        (first,) = (await engine.repository.snapshots()).values()
-        for number in range(1, SNAPSHOTS):
-            moment = first.time - timedelta(hours=number)
-            identity = f"backup_{moment:%Y%m%d_%H%M%S}"
-            tags = (first.tags[0], identity, *first.tags[2:])
-            await engine.repository.add_snapshot(replace(first, time=moment, tags=tags))
-        _add_runs(engine.state / "history.db")
+        history = engine.state / "history.db"
+    _add_runs(history)
 
 
 def _add_runs(history: Path) -> None:
