@@ -68,7 +68,7 @@ class ImageContent:
     @property
     def segments(self) -> Segments:
         """The file as the next backup may know it, once all slots are saved."""
-        return Segments(self._chunk_size, bytes(self._digests), bytes(self._ids))
+        return Segments(self._chunk_size, self._digests, self._ids)
 
 
 def _put(array: bytearray, at: int, data: bytes) -> None:

@@ -24,6 +24,7 @@ from secrets import token_hex
 from anyio import to_thread
 from blake3 import blake3
 
+from mcp_backup.format.crypto import Buffer
 from mcp_backup.format.ids import ID_SIZE
 from mcp_backup.repository.repository import Repository
 from mcp_backup.sources.digest import SEGMENT
@@ -43,8 +44,8 @@ class Segments:
     """
 
     chunk_size: int
-    digests: bytes = b""
-    chunks: bytes = b""
+    digests: Buffer = b""
+    chunks: Buffer = b""
 
     def known(self, offset: int, digests: bytes) -> bytes:
         """Return the chunks of the segments that begin at `offset`: 32 bytes each, or zeros.
@@ -54,10 +55,10 @@ class Segments:
         per_segment = SEGMENT // self.chunk_size * ID_SIZE
         first = offset // SEGMENT
         was = self.digests[first * _DIGEST : first * _DIGEST + len(digests)]
-        chunks = self.chunks[first * per_segment :]
+        chunks = memoryview(self.chunks)[first * per_segment :]
         count = len(digests) // _DIGEST
         if was == digests:
-            return chunks[: count * per_segment]
+            return bytes(chunks[: count * per_segment])
         found = bytearray()
         for n in range(count):
             at = n * _DIGEST
@@ -106,7 +107,7 @@ class SegmentCache:
         if size != chunk_size:
             return nothing
         end = _SIZES.size + count * _DIGEST
-        return Segments(size, bytes(body[_SIZES.size : end]), bytes(body[end:]))
+        return Segments(size, body[_SIZES.size : end], body[end:])
 
     def _save(self, place: str, segments: Segments) -> None:
         sizes = _SIZES.pack(segments.chunk_size, len(segments.digests) // _DIGEST)
