@@ -19,18 +19,23 @@ NODE = Path(__file__).parent / "node"
 @pytest.fixture(scope="session", autouse=True)
 def installed() -> None:
     """Have the packages installed as pinned. Without Node, skip; but not where CI runs."""
+    install(NODE)
+
+
+def install(directory: Path) -> None:
+    """Have the packages of a directory installed as its lock file pins them, or skip, or fail."""
     unavailable = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
     if shutil.which("node") is None or shutil.which("npm") is None:
         unavailable("Node.js and npm are not installed")
-    with FileLock(NODE / ".installing"):  # several processes run tests
-        _install(unavailable)
+    with FileLock(directory / ".installing"):  # several processes run tests
+        _install(directory, unavailable)
 
 
-def _install(unavailable: Callable[[str], NoReturn]) -> None:
-    lock, done = NODE / "package-lock.json", NODE / "node_modules/.package-lock.json"
+def _install(directory: Path, unavailable: Callable[[str], NoReturn]) -> None:
+    lock, done = directory / "package-lock.json", directory / "node_modules/.package-lock.json"
     if done.exists() and done.stat().st_mtime >= lock.stat().st_mtime:
         return
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    made = subprocess.run(command, cwd=NODE, capture_output=True, text=True, check=False)
+    made = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         unavailable(f"npm ci: {made.stderr}")
