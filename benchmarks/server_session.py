@@ -51,6 +51,11 @@ class ServerSession:
         return time.perf_counter() - began
 
     @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    @property
     def memory(self) -> int:
         """The server's memory now, in bytes (PSS, with its children)."""
         return tree_memory(self._process.pid)

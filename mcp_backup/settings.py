@@ -212,7 +212,7 @@ def _from_file(file: Path) -> dict[str, Any]:
             f"the settings file {file} cannot be read: {error.strerror}",
             hint="Correct --config or MCP_BACKUP_CONFIG, or run `mcp-backup init` to make one.",
         ) from error
-    except ValueError as error:  # of TOML or of UTF-8; both say where
+    except (ValueError, RecursionError) as error:  # of TOML or of UTF-8; both say where
         raise SettingsInvalid(
             f"{file} is not TOML: {error}",
             hint="Correct that line; text stands in quotes, sections in [brackets].",

@@ -119,11 +119,8 @@ class PlanStore:
             stored = _decode(data)
         except FileNotFoundError:
             raise _unknown(plan_id) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise PlanExpired(
-                f"plan {plan_id} cannot be read: {error}",
-                hint="Plan the restore again. Nothing was touched.",
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _unreadable(plan_id, error) from error
         approved = stored.plan.approval in ("none", "token")
         approved = approved or self._is_approved(plan_id, data)
         return replace(stored, plan=replace(stored.plan, approved=approved))
@@ -173,8 +170,11 @@ class PlanStore:
             used = json.loads(self._path(plan_id, "used").read_bytes())
         except FileNotFoundError:
             return
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(plan_id, error) from error
+        by = used.get("restore_id", "") if isinstance(used, dict) else ""
         raise PlanExpired(
-            f"plan {plan_id} was used by {used['restore_id']}; a plan is good for one restore",
+            f"plan {plan_id} was used by {by or 'a restore'}; a plan is good for one restore",
             hint="Plan the restore again. Nothing was touched.",
         )
 
@@ -206,6 +206,13 @@ def new_plan_id(random: Callable[[int], bytes]) -> str:
     return f"plan_{random(6).hex()}"
 
 
+def _unreadable(plan_id: str, error: Exception) -> PlanExpired:
+    return PlanExpired(
+        f"plan {plan_id} cannot be read: {error!s:.200}",
+        hint="Plan the restore again. Nothing was touched.",
+    )
+
+
 def _unknown(plan_id: str) -> UnknownPlan:
     return UnknownPlan(
         f"no plan has the id {plan_id!r:.80}",
@@ -229,6 +236,8 @@ def _decode(data: bytes) -> Stored:
     plan["expires"] = datetime.fromisoformat(plan["expires"])
     plan["targets"] = tuple(_target(item) for item in plan["targets"])
     plan["warnings"] = tuple(plan["warnings"])
+    if plan["created"].tzinfo is None or plan["expires"].tzinfo is None:
+        raise ValueError("its times have no zone")
     seen = {key: Seen(**value) for key, value in document["seen"].items()}
     return Stored(RestorePlan(**plan), seen)
 

@@ -178,6 +178,9 @@ def directories(restores: Path) -> list[Path]:
     return sorted(path for path in restores.iterdir() if _RESTORE_ID.fullmatch(path.name))
 
 
+_STRANGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+
+
 def read(directory: Path) -> Record:
     """Fold a journal into what it tells.
 
@@ -191,7 +194,7 @@ def read(directory: Path) -> Record:
         record = Record(directory, _begun(lines[0]))
         for line in lines[1:]:
             record = _folded(record, line)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except _STRANGE as error:
         raise RestoreError(
             f"the journal of {directory.name} cannot be read: {type(error).__name__}: {error}",
             hint=f"Nothing was changed. What it kept is in {directory / UNDO}.",

@@ -222,6 +222,9 @@ def _digest_of(directory: Path, entry: _Entry) -> str:
         raise _damaged(directory, f"the kept content of {entry.path} is gone") from error
 
 
+_STRANGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
 def _read(directory: Path) -> _Kept:
     try:
         document: dict[str, Any] = json.loads((directory / KEPT).read_bytes())
@@ -229,7 +232,7 @@ def _read(directory: Path) -> _Kept:
             raise _damaged(directory, "it was written by another version")
         entries = [_Entry(**item) for item in document.pop("entries")]
         return _Kept(entries=entries, **document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *_STRANGE) as error:
         raise _damaged(directory, f"{KEPT}: {error}") from error
 
 

@@ -230,7 +230,7 @@ def _kept(spec: SourceSpec, directory: Path) -> tuple[dict[str, Document], dict[
         if version == _VERSION:
             return _in(spec, directory / "present"), _in(spec, directory / "created")
         why = f"version {version} of it is not known here"
-    except (OSError, ValueError, KeyError, TypeError, SourceUnreadable) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SourceUnreadable) as error:
         why = str(error)
     raise IntegrityError(
         f"the undo point {directory} cannot be used: {why}",
