@@ -13,7 +13,7 @@ from time import monotonic
 
 from mcp_backup.catalog import Backup
 from mcp_backup.engine import Engine
-from mcp_backup.errors import IntegrityError, ObjectMissing, UnsupportedFormat
+from mcp_backup.errors import IntegrityError, ObjectMissing, StoreDenied, UnsupportedFormat
 from mcp_backup.judging import policy_of
 from mcp_backup.progress import Listener, nobody
 from mcp_backup.recording import recorded
@@ -23,6 +23,7 @@ from mcp_backup.repository.prune import survey
 from mcp_backup.repository.repack import execute
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import Component
+from mcp_backup.store.append_only import ELSEWHERE
 from mcp_backup.verbs import ForgetReport, JudgedBackup, PruneReport
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ async def forget(
         IntegrityError, ObjectMissing: something that the remaining backups need is damaged or
             missing; nothing was dropped, unless it was found while copying.
     """
+    _refuse_append_only(engine, "forget", dry_run=dry_run)
     began, repository = monotonic(), engine.repository
     async with locked(repository, exclusive=not dry_run, wait=_LOCK_PATIENCE_SECONDS):
         judged = await _judged(engine)
@@ -93,6 +95,7 @@ async def prune(
         IntegrityError, ObjectMissing: something that a snapshot needs is damaged or missing;
             nothing that one needs was deleted.
     """
+    _refuse_append_only(engine, "prune", dry_run=dry_run)
     repository = engine.repository
     async with locked(repository, exclusive=not dry_run, wait=_LOCK_PATIENCE_SECONDS):
         plan = await survey(repository, listener)
@@ -120,6 +123,15 @@ class _Judged:
             time=self.backup.snapshot.time,
             backup_type=self.backup.backup_type,
             reasons=self.reasons or otherwise,
+        )
+
+
+def _refuse_append_only(engine: Engine, verb: str, *, dry_run: bool) -> None:
+    """Refuse before anything is locked; the store would refuse each delete as well."""
+    if engine.settings.repository.append_only and not dry_run:
+        location = engine.repository.store.location
+        raise StoreDenied(
+            f"{verb}: {location} is only added to here, by repository.append_only", hint=ELSEWHERE
         )
 
 

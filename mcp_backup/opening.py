@@ -18,6 +18,7 @@ from mcp_backup.errors import RepositoryExists, SettingsInvalid
 from mcp_backup.place import Place
 from mcp_backup.repository.repository import create_repository, open_repository
 from mcp_backup.settings import Settings, repository_password
+from mcp_backup.store.append_only import AppendOnlyStore
 from mcp_backup.store.location import create_store, open_store
 from mcp_backup.store.store import Store
 from mcp_backup.verbs import InitReport
@@ -41,7 +42,7 @@ async def opened(
     here = place or Place.here()
     password = await to_thread.run_sync(_password, settings, here)
     repository = await open_repository(
-        store or open_store(settings.repository.location),
+        _store(settings, store),
         password,
         now=here.now,
         hostname=here.hostname,
@@ -88,6 +89,11 @@ async def initialise(settings: Settings, place: Place | None = None) -> InitRepo
         created=created,
         password_file=str(settings.repository.password_file or ""),
     )
+
+
+def _store(settings: Settings, store: Store | None) -> Store:
+    found = store or open_store(settings.repository.location)
+    return AppendOnlyStore(found) if settings.repository.append_only else found
 
 
 def _password(settings: Settings, place: Place) -> str:

@@ -171,6 +171,8 @@ async def _backed_up(engine: Engine, slot: Slot) -> None:
 
 async def _tidied(engine: Engine) -> None:
     """Drop what retention does not keep; what hinders that is for the next time."""
+    if engine.settings.repository.append_only:  # which is done elsewhere
+        return
     try:
         await forget(engine)
     except BackupError as error:

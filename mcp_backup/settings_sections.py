@@ -92,6 +92,7 @@ class RepositorySettings(Section):
     location: Annotated[Filled, BeforeValidator(_usable_path)]
     password_file: UsablePath | None = None
     password_command: Filled | None = None
+    append_only: bool = False  # this machine adds backups and deletes none
 
     @model_validator(mode="after")
     def _one_password(self) -> "RepositorySettings":

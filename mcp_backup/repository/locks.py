@@ -36,7 +36,13 @@ from typing import Any
 import anyio
 from anyio import lowlevel
 
-from mcp_backup.errors import IntegrityError, ObjectMissing, RepositoryLocked, StoreError
+from mcp_backup.errors import (
+    IntegrityError,
+    ObjectMissing,
+    RepositoryLocked,
+    StoreDenied,
+    StoreError,
+)
 from mcp_backup.format.ids import LockId
 from mcp_backup.format.lock import Lock, decode_lock, encode_lock
 from mcp_backup.repository.objects import about, identity_in, object_name
@@ -268,8 +274,11 @@ class _Holder:
     async def _clear_stale(self) -> None:
         for identity, lock in (await self._others()).items():
             if self._is_stale(identity, lock):
-                logger.info("stale lock removed: %s", _holder(lock))
-                await self._repository.store.delete(object_name("locks", identity))
+                logger.info("stale lock: %s", _holder(lock))
+                try:
+                    await self._repository.store.delete(object_name("locks", identity))
+                except StoreDenied as error:  # it stands in nobody's way, or is told as a conflict
+                    logger.warning("stale lock not removed: %s: %s", _holder(lock), error)
 
     def _is_stale(self, identity: LockId, lock: Lock) -> bool:
         if self._repository.now() - lock.time > self._times.stale:
@@ -281,23 +290,29 @@ class _Holder:
         return not _is_alive(lock.pid)
 
     def _refuse_conflicts(self, others: dict[LockId, Lock]) -> None:
-        for lock in others.values():
+        for identity, lock in others.items():
             if lock.exclusive or self._exclusive:
-                raise self._conflict(lock)
+                raise self._conflict(lock, stale=self._is_stale(identity, lock))
 
-    def _conflict(self, lock: Lock) -> RepositoryLocked:
+    def _conflict(self, lock: Lock, *, stale: bool) -> RepositoryLocked:
         how = "exclusively " if lock.exclusive else ""
         age = _span(self._repository.now() - lock.time)
         alone = "" if lock.exclusive else ", and this needs it alone"
         return RepositoryLocked(
             f"{self._repository.store.location} is locked {how}by {_holder(lock)}, "
             f"last heard of {age} ago{alone}",
-            hint="Wait until that process has finished, then try again. If it has died, its lock "
-            "is cleared by itself: at once on its own host, elsewhere after 30 minutes. "
-            "Nothing was changed.",
+            hint=_UNREMOVABLE if stale else _WAIT,
         )
 
 
+_WAIT = (
+    "Wait until that process has finished, then try again. If it has died, its lock is cleared by "
+    "itself: at once on its own host, elsewhere after 30 minutes. Nothing was changed."
+)
+_UNREMOVABLE = (
+    "That process is gone, and this store does not let us remove its lock. Run `restic unlock` "
+    "with a credential that may delete, then try again. Nothing was changed."
+)
 _UNREADABLE = (
     "If no backup and no restic is at work in this repository, remove it with "
     "`restic unlock --remove-all`, or delete the file. Nothing was changed."
