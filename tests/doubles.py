@@ -21,10 +21,13 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Literal, TypeVar
 
+import anyio
+
 from mcp_backup.errors import StoreDenied, StoreFull, StoreUnavailable
 from mcp_backup.store.store import Store
 
 FOREVER = sys.maxsize
+_DELAY_SECONDS = 0.002
 Verb = Literal["put", "get", "size", "objects", "delete"]
 Answer = TypeVar("Answer")
 
@@ -49,6 +52,9 @@ class How(Enum):
     AFTER = "it was done, and the answer is lost"
     TRUNCATE = "get answers one byte less than there is"
     LIE = "get answers with one bit flipped, in the middle"
+    OTHER = "get answers with another object of the same directory, sound in itself"
+    SHORT = "a listing lacks its last name"
+    DELAY = "it is done after a while"
     KILL = "the process is killed before anything is done"
     KILL_AFTER = "the process is killed when it was done"
 
@@ -94,6 +100,7 @@ class FaultyStore:
         self.calls: list[tuple[Verb, str]] = []
         self._faults = faults
         self._seen = [0] * len(faults)
+        self._other = b""
 
     @property
     def location(self) -> str:
@@ -103,8 +110,9 @@ class FaultyStore:
         await self._played("put", name, lambda: self.store.put(name, data))
 
     async def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        self._other = await self._another(name, offset, length)
         return await self._played(
-            "get", name, lambda: self.store.get(name, offset, length), damaged=_damaged
+            "get", name, lambda: self.store.get(name, offset, length), damaged=self._damaged
         )
 
     async def size(self, name: str) -> int:
@@ -114,10 +122,14 @@ class FaultyStore:
         return await self.store.is_prompt()
 
     async def objects(self, prefix: str) -> Mapping[str, int]:
-        return await self._played("objects", prefix, lambda: self.store.objects(prefix))
+        return await self._played(
+            "objects", prefix, lambda: self.store.objects(prefix), damaged=_shortened
+        )
 
     async def names(self, prefix: str) -> Collection[str]:
-        return await self._played("objects", prefix, lambda: self.store.names(prefix))
+        return await self._played(
+            "objects", prefix, lambda: self.store.names(prefix), damaged=_shortened_names
+        )
 
     async def delete(self, name: str) -> None:
         await self._played("delete", name, lambda: self.store.delete(name))
@@ -137,6 +149,8 @@ class FaultyStore:
             os.kill(os.getpid(), signal.SIGKILL)
         if fault.how is How.BEFORE:
             raise fault.error
+        if fault.how is How.DELAY:
+            await anyio.sleep(_DELAY_SECONDS)
         answer = await call()
         if fault.how is How.KILL_AFTER:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -153,9 +167,31 @@ class FaultyStore:
                     due = due or fault
         return due
 
+    def _damaged(self, answer: bytes, how: How) -> bytes:
+        middle = len(answer) // 2
+        match how:
+            case How.TRUNCATE:
+                return answer[:-1]
+            case How.LIE:
+                return answer[:middle] + bytes([answer[middle] ^ 0x10]) + answer[middle + 1 :]
+            case How.OTHER:
+                return self._other
+        return answer
 
-def _damaged(answer: bytes, how: How) -> bytes:
-    if how is How.TRUNCATE:
-        return answer[:-1]
-    middle = len(answer) // 2
-    return answer[:middle] + bytes([answer[middle] ^ 0x10]) + answer[middle + 1 :]
+    async def _another(self, name: str, offset: int, length: int | None) -> bytes:
+        """What lies at that place in another object of the directory; nothing if there is none."""
+        if not any(fault.how is How.OTHER for fault in self._faults) or "/" not in name:
+            return b""
+        there = await self.store.objects(name[: name.index("/") + 1])
+        for other, size in there.items():
+            if other != name and size >= offset + (length or 0):
+                return await self.store.get(other, offset, length)
+        return b""
+
+
+def _shortened(answer: Mapping[str, int], how: How) -> Mapping[str, int]:
+    return dict(sorted(answer.items())[:-1]) if how is How.SHORT else answer
+
+
+def _shortened_names(answer: Collection[str], how: How) -> Collection[str]:
+    return sorted(answer)[:-1] if how is How.SHORT else answer
