@@ -84,6 +84,9 @@ def make_directory_durably(path: Path, mode: int = 0o700) -> None:
     except FileExistsError:
         if not path.is_dir():
             raise
+    else:
+        with suppress(PermissionError):  # FAT knows fewer modes
+            path.chmod(mode)  # whatever the umask took away
     fsync_directory(path.parent)
 
 

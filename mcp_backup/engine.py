@@ -364,7 +364,7 @@ class Engine:
         started: datetime,
     ) -> Backup:
         """Name the backup and commit it; two at once on one machine never share a name."""
-        lock = FileLock(self.state / "commit.lock", thread_local=False)
+        lock = FileLock(self.state / "commit.lock", thread_local=False, mode=0o600)
         await to_thread.run_sync(lock.acquire)
         try:
             taken = [backup.backup_id for backup in await self.catalog.backups()]

@@ -125,6 +125,7 @@ class HistoryFile:
         """Be known to run as `token`, until `end_running` or the end of this process."""
         try:
             self._running.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._running.chmod(0o700)  # whatever the umask took away
             descriptor = os.open(self._running / token, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise HistoryUnusable(self.path, str(error)) from error

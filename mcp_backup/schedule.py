@@ -73,7 +73,7 @@ class _Leader:
         self._schedules = schedules
         self._zone = zone_of(engine.settings)
         self._timing = timing
-        self._lock = FileLock(engine.state / "schedule.lock", thread_local=False)
+        self._lock = FileLock(engine.state / "schedule.lock", thread_local=False, mode=0o600)
         self._tried: set[str] = set()  # what the history does not know of
         self._seen = engine.now()
         self._next: datetime | None = None

@@ -122,7 +122,10 @@ class LocalStore:
         with self._translated("create", "the repository's directories"):
             make_directory_durably(self._root)
             for directory in (*DIRECTORIES, *PACK_DIRECTORIES):
-                (self._root / directory).mkdir(mode=0o700, exist_ok=True)
+                path = self._root / directory
+                if not path.is_dir():
+                    path.mkdir(mode=0o700)
+                    path.chmod(0o700)  # whatever the umask took away
             fsync_directory(self._root / "data")
             fsync_directory(self._root)
 
