@@ -125,10 +125,12 @@ class Writer:
         """Save the data chunks that fill a slot from its start; return their ids, 32 bytes each.
 
         `known` may say what the ids are, 32 bytes each, zeros where nothing is known. Such a chunk
-        is taken for saved if it is in the index, and then is not even hashed.
+        is taken for saved if it is in the index, and then is not even hashed. It may say more than
+        there are chunks: the last segment of a file is seldom a whole one.
 
         The slot's content is gone afterwards. The caller owns the slot throughout.
         """
+        known = known[: 32 * len(lengths)]
         pieces, ids = laid(lengths), bytearray(known)
         unknown = [n for n in range(len(lengths)) if not (known and self._has(known, n))]
         if not unknown:

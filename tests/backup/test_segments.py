@@ -81,6 +81,21 @@ async def test_an_edited_image_has_the_same_chunks_as_without_the_segments(tmp_p
         await to_thread.run_sync(holds)
 
 
+@pytest.mark.parametrize("rest", [1, CHUNK, CHUNK + 1, SEGMENT - 1])
+async def test_a_last_segment_that_is_no_whole_one_and_changed_has_no_chunks_too_many(
+    tmp_path: Path, rest: int
+) -> None:
+    was = data_of(2 * SEGMENT + rest, 1)
+    now = was[:-1] + bytes([was[-1] ^ 1])
+    async with bench() as it:
+        async with it.writer() as writer:
+            _, before = await imaged(it, writer, was, Segments(CHUNK), 0)
+        async with it.writer() as writer:
+            content, _ = await imaged(it, writer, now, before, 1)
+        assert content == [digest(now[at : at + CHUNK]) for at in range(0, len(now), CHUNK)]
+        assert await staged(it, content, tmp_path / "image") == now
+
+
 async def test_only_segments_that_changed_are_hashed() -> None:
     data = data_of(2 * SLOT_SIZE + 100_000, 3)
     changed = data[: 5 * SEGMENT] + b"x" + data[5 * SEGMENT + 1 :]
