@@ -20,6 +20,7 @@ from mcp_backup.opening import opened
 from mcp_backup.settings import load_settings
 
 SNAPSHOTS = 1_000
+MANY = 10_000
 RUNS = 10_000
 _STARTS = 7  # starts and short calls are many, since each is short and so noisy
 _PAUSE = 0.5  # seconds: the writer has begun
@@ -56,6 +57,14 @@ class Surroundings:
                 self.results.add("server status", OURS, session.call("backup_status"))
                 unchanged = session.call("create_backup", backup_type="incremental", verify=False)
                 self.results.add("server unchanged", OURS, unchanged)
+        asyncio.run(add_snapshots(ours, SNAPSHOTS, MANY))
+        with server_session(ours.command("serve"), ours.environment, ours.home) as session:
+            session.begin()
+            session.call("list_backups")
+            session.call("backup_status")
+            for _ in range(_STARTS):
+                self.results.add("server list many", OURS, session.call("list_backups"))
+                self.results.add("server status many", OURS, session.call("backup_status"))
 
     def starting(self) -> None:
         """Start our server and a bare one in turn, until each has told its tools."""
