@@ -120,9 +120,9 @@ class Windows:
             newest = db.execute("SELECT coalesce(max(rowid), 0) FROM sources").fetchone()[0]
             if newest < self._counted:  # another file than it was
                 self._counted, self._tracks = 0, {}
-            rows = db.execute(
-                "SELECT component, name, begun FROM sources JOIN runs ON runs.id = sources.run "
-                "WHERE sources.rowid > ? AND verb = 'create' "
+            rows = db.execute(  # a cross join, so that it begins with what is new
+                "SELECT component, name, begun FROM sources CROSS JOIN runs "
+                "ON runs.id = sources.run WHERE sources.rowid > ? AND verb = 'create' "
                 "AND sources.outcome IN ('stored', 'unchanged') ORDER BY begun",
                 (self._counted,),
             ).fetchall()

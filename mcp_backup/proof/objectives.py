@@ -181,7 +181,7 @@ async def _sizes(
     """Return how large each source's newest copy is; what cannot be told is left out."""
     wanted = {copy.backup_id for copy in newest.values()}
     found: dict[tuple[str, str], int] = {}
-    for backup in await engine.catalog.backups():
+    for backup in engine.catalog.listed or await engine.catalog.backups():
         if not wanted:
             break
         if backup.backup_id not in wanted:

@@ -48,6 +48,7 @@ class LocalStore:
         """Speak for the directory `root`; nothing is looked at or made yet."""
         self._root = root
         self._swept: set[Path] = set()
+        self._named: set[str] = set()  # names listed the last time, which need no second look
 
     @property
     def location(self) -> str:
@@ -209,6 +210,7 @@ class LocalStore:
         for directory in _directories(prefix):
             with self._translated("list", directory or "config"):
                 found.update(name for name, _ in self._files(directory))
+        self._named = found
         return found
 
     def _files(self, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -221,7 +223,7 @@ class LocalStore:
         with entries:
             for entry in entries:
                 name = directory + entry.name
-                if is_object_name(name) and _is_file(entry):
+                if (name in self._named or is_object_name(name)) and entry.is_file():
                     yield name, entry
 
     def _delete(self, name: str) -> None:
@@ -242,12 +244,6 @@ def _directories(prefix: str) -> list[str]:
     if "data/" in pending:
         pending += (f"{directory}/" for directory in PACK_DIRECTORIES)
     return pending
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    with suppress(FileNotFoundError):  # deleted meanwhile
-        return entry.is_file()
-    return False
 
 
 def _read_exactly(descriptor: int, name: str, offset: int, wanted: int) -> bytes:
