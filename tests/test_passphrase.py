@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from mcp_types import Implementation
 
+from mcp_backup.approval_advice import approval_diagnosis
 from mcp_backup.errors import ApprovalRefused, UsageError
 from mcp_backup.passphrase import Passphrase
 from tests.server.conftest import Machine, answered, refusal
@@ -92,7 +94,7 @@ def test_the_fourth_wrong_one_has_to_wait_and_each_later_one_longer(
 
 
 def test_nobody_waits_longer_than_an_hour(kept: Passphrase, clock: Clock) -> None:
-    for _ in range(30):
+    for _ in range(14):
         refused(kept)
         clock.now += timedelta(hours=1)
     kept.check(SECRET, "somebody", "approve plan_1")
@@ -192,3 +194,25 @@ async def test_an_approval_is_for_the_plan_that_was_shown_and_for_no_other(
         file.with_suffix(".approved").write_text("{}")
         assert (await refusal(client, "restore_backup", plan_id=plan))[0] == "approval-required"
     assert machine.texts() == ["first", "second"]
+
+
+async def test_the_doctor_asks_for_one_where_a_client_that_has_a_shell_was_here(
+    machine: Machine,
+) -> None:
+    async def advice() -> tuple[str, str]:
+        async with machine.engine() as engine:
+            found = await approval_diagnosis(engine)
+        return found.level, found.message
+
+    assert (await advice())[0] == "ok"
+    info = Implementation(name="claude-code", version="2.0")
+    async with machine.client(client_info=info) as client:
+        await answered(client, "verify_backup", level="structure")
+    level, message = await advice()
+    assert level == "warning"
+    assert "claude-code can run commands" in message
+    Passphrase(machine.settings().state_dir, lambda: NOW).set(SECRET, os.urandom)
+    assert (await advice())[0] == "ok"
+    text = machine.config.read_text()
+    machine.config.write_text(text.replace('confirmation = "human"', 'confirmation = "token"'))
+    assert (await advice())[0] == "warning"

@@ -22,12 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.server.oauth import JwtVerifier
+from mcp_backup.server.scopes import LOCAL
 from mcp_backup.settings_server import ALL_SCOPES, OAuthSettings
 from mcp_backup.tokens import PREFIX, Token, TokenStore
 
 logger = logging.getLogger(__name__)
 
-LOCAL = "local"  # the client id of whoever shows no token, where none is needed
 _BEARER = "bearer "
 _ADDRESS = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 _OPEN_PATHS = ("/healthz", "/.well-known/oauth-protected-resource")  # answer little without

@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from mcp_backup.errors import BackupError, NotPermitted, UsageError
 from mcp_backup.history_facts import Asker, asked_by
 from mcp_backup.server.replies import Reply
-from mcp_backup.server.scopes import refuse_outsiders
+from mcp_backup.server.scopes import LOCAL, access_token, refuse_outsiders
 from mcp_backup.server.wording import readable, sentence
 
 ERROR_META = "mcp-backup/error"  # the key of `_meta` under which an error's facts are
@@ -62,10 +62,15 @@ class ClosedTool(Tool):
 
 
 def _asker(context: Context[Any, Any], tool: str) -> Asker:
-    """Say who calls: clients tell their name and version when they connect, or never."""
+    """Say who calls: clients tell their name and version when they connect, or never.
+
+    Over HTTP, whose token it came with is known as well.
+    """
     client = context.session.client_params
     info = client.client_info if client else None
-    return Asker("mcp", info.name if info else "", info.version if info else "", tool)
+    token = access_token(context.request_context.request)
+    shown = f" with {token.client_id}" if token and token.client_id != LOCAL else ""
+    return Asker("mcp", f"{info.name if info else ''}{shown}", info.version if info else "", tool)
 
 
 def closed(fn: Callable[..., Any], title: str, annotations: ToolAnnotations) -> Tool:

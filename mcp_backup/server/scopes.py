@@ -31,6 +31,7 @@ TOOLS: Mapping[str, Scope] = {
     "restore_backup": "restore",
     "undo_restore": "restore",
 }
+LOCAL = "local"  # the client id of whoever shows no token, where none is needed
 _READING = ("resources/", "prompts/", "completion/", "subscriptions/")  # told to `read`
 
 _granted: ContextVar[frozenset[str] | None] = ContextVar("granted", default=None)
