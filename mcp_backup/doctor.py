@@ -19,7 +19,7 @@ from mcp_backup.kit_record import kit_diagnosis
 from mcp_backup.password import password_file_risk
 from mcp_backup.sources.capture import holders, is_sound, reach
 from mcp_backup.sources.kinds import MODULES
-from mcp_backup.sources.source import Component, SourceSpec
+from mcp_backup.sources.source import REMOTE, Component, SourceSpec
 from mcp_backup.verbs import Diagnosis
 
 _OLD = timedelta(hours=24)  # the default objective: at most a day's work may be lost
@@ -100,7 +100,7 @@ async def _source(spec: SourceSpec) -> Diagnosis:
                 f"{spec.path} is of kind {spec.kind}, which this version does not back up",
                 "Remove the source, or export it by other means.",
             )
-        if spec.kind == "workflows":
+        if spec.kind in REMOTE:
             return Diagnosis("ok", subject, await reach(spec))
         if not await to_thread.run_sync(Path(spec.path).exists):
             return Diagnosis(

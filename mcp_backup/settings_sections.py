@@ -3,6 +3,7 @@
 Paths are absolute by the time they arrive here: `settings.py` knows what they are relative to.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
@@ -18,6 +19,8 @@ from pydantic import (
 
 from mcp_backup.cron import Cron
 from mcp_backup.settings_drills import CheckSettings
+from mcp_backup.settings_postgres import ServerFields, address, complete, refuse_stray
+from mcp_backup.settings_postgres import options as server_options
 from mcp_backup.sources.source import Component, SourceSpec
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -143,17 +146,37 @@ class ObjectivesSettings(Section):
     rto_hours: Annotated[float, Field(gt=0)] = 4
 
 
-class DatabaseSettings(Repeated):
-    """One database. Without a `kind`, the file's header tells."""
+class DatabaseSettings(Repeated, ServerFields):
+    """One database. Without a `kind`, the file's header tells; one of a server has no `path`."""
 
     name: SourceName
     path: UsablePath
-    kind: Literal["sqlite", "duckdb"] | None = None
+    kind: Literal["sqlite", "duckdb", "postgres"] | None = None
     exclude_tables: tuple[Filled, ...] = ()
     checks: tuple[CheckSettings, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_path_of_a_server(cls, values: object) -> object:
+        if not isinstance(values, Mapping) or values.get("kind") != "postgres":
+            return values
+        if "path" in values:
+            raise ValueError('must not have `path`: its `kind` is "postgres"; use `dbname`')
+        return {**values, "path": Path("/")}  # which nobody reads
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        (complete if self.kind == "postgres" else refuse_stray)(self)
+        if self.kind == "postgres" and self.checks:
+            raise ValueError("must not have `checks`: a dump cannot be asked")
+        return self
+
     def spec(self) -> SourceSpec:
         """Return the source; reads the file's first bytes when `kind` is left out."""
+        if self.kind == "postgres":
+            words = server_options(self) | {"exclude_tables": list(self.exclude_tables)}
+            where = address(words["connection"])
+            return SourceSpec(self.name, Component.DATABASES, self.kind, where, words)
         kind = self.kind or _kind_of(self.path)
         options = {"exclude_tables": list(self.exclude_tables)}
         return SourceSpec(self.name, Component.DATABASES, kind, str(self.path), options)

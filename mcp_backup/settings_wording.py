@@ -48,7 +48,7 @@ _PATTERNS = {
     "every": 'an interval such as "15m", "6h" or "1d"',
 }
 _MOST = 5  # mistakes told at once; more is a wall
-_SECRET = {"password_command", "arguments", "alerts"}
+_SECRET = {"password_command", "dsn", "arguments", "alerts"}
 _USER_PART = re.compile(r"//[^/@\s]*@")
 
 
@@ -156,7 +156,8 @@ def _nearest(location: Sequence[str | int], model: type[BaseModel]) -> str:
     if "password" in key:
         return (
             "A password does not stand in the settings: use `repository.password_file`, "
-            "`repository.password_command` or MCP_BACKUP_PASSWORD."
+            "`repository.password_command` or MCP_BACKUP_PASSWORD; for a server's, ~/.pgpass or "
+            "the `password_command` of its source."
         )
     if close:
         return f"Did you mean `{close[0]}` by `{_label(location)}`?"

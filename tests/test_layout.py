@@ -27,7 +27,7 @@ FUNCTION_LINES = 50  # without its docstring
 
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
-SETTINGS |= {"settings_workflows", "settings_drills", "settings_server"}
+SETTINGS |= {"settings_postgres", "settings_workflows", "settings_drills", "settings_server"}
 HISTORY = {"history", "history_facts", "history_file", "history_queries"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
 VERBS |= {"kit_record", "judging", "snapshot_cache", "approval_advice"}
@@ -158,6 +158,7 @@ ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it
     "apscheduler": {"schedule"},
     "apsw": {"sources"},
     "duckdb": {"sources"},
+    "psycopg": {"sources"},
     "sqlite3": {"sources", "alerts"} | HISTORY,
     "httpx2": {"alerts", "cli", "server", "sources"},
     "prometheus_client": {"metrics"},

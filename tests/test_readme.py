@@ -93,6 +93,7 @@ def test_the_settings_shown_load_and_show_the_defaults(tmp_path: Path) -> None:
     assert (settings.restore, settings.server) == (plain.restore, plain.server)
     assert [spec.name for spec in settings.sources()] == [
         "notes",
+        "ledger",
         "project",
         "mahavishnu",
         "exported",

@@ -251,7 +251,7 @@ def test_a_url_is_left_as_it_is(tmp_path: Path, location: str) -> None:
         ),
         (
             LEAST + '[[databases]]\nname = "a"\npath = "a"\nkind = "mysql"',
-            "databases[1].kind must be 'sqlite' or 'duckdb', got 'mysql'",
+            "databases[1].kind must be 'sqlite', 'duckdb' or 'postgres', got 'mysql'",
         ),
         (
             LEAST + '[[config]]\nname = "a"\nroot = "."\ninclude = []',

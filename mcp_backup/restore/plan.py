@@ -15,7 +15,7 @@ from mcp_backup.format.tree import is_safe_name
 from mcp_backup.manifest import Manifest, SourceRecord
 from mcp_backup.restore.seen import Seen, named
 from mcp_backup.restore.signatures import ABSENT
-from mcp_backup.sources.source import Component, Holder, SourceSpec
+from mcp_backup.sources.source import SERVED, Component, Holder, SourceSpec
 from mcp_backup.verbs import PlannedTarget, RestoreRequest
 
 
@@ -135,6 +135,8 @@ def lost(choice: Choice, seen: Seen, taken: datetime) -> str:
             f"changes since {taken:%Y-%m-%d %H:%M:%S} UTC would be lost: "
             f"the live file last changed {changed:%Y-%m-%d %H:%M:%S} UTC"
         )
+    elif choice.record.kind in SERVED:
+        sentences.append(f"what was written since {taken:%Y-%m-%d %H:%M:%S} UTC would be lost")
     excluded = _excluded(choice.record)
     if excluded:
         sentences.append(f"{named('would be empty', excluded)}: excluded from backups")
@@ -154,7 +156,8 @@ def cautions(choice: Choice, seen: Seen, holders: Sequence[Holder]) -> list[str]
         found.append(f"{record.name}: the source itself had findings when backed up: {codes}")
     if holders:
         who = ", ".join(sorted({f"{holder.command} ({holder.pid})" for holder in holders}))
-        found.append(f"{record.name}: in use by {who}")
+        ended = ", whose connections would be ended" if record.kind in SERVED else ""
+        found.append(f"{record.name}: in use by {who}{ended}")
     return found
 
 

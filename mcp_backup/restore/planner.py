@@ -13,7 +13,7 @@ from mcp_backup.restore.plan import Choice, Origin, cautions, lost, planned, sta
 from mcp_backup.restore.seen import Seen, look
 from mcp_backup.restore.stager import Survey, subtree, survey
 from mcp_backup.sources import capture
-from mcp_backup.sources.source import Holder
+from mcp_backup.sources.source import SERVED, Holder
 from mcp_backup.verbs import PlannedTarget
 
 _ROOM = 16 << 20  # bytes beside the data: journals, directories, a write-ahead log's beginning
@@ -46,7 +46,7 @@ async def plan_original(
         targets.append(replace(target, lost=lost(choice, now, origin.time)))
         warnings += cautions(choice, now, holders)
         seen[choice.key] = now
-    needed = _ROOM + sum(target.backup_bytes + target.live_bytes for target in targets)
+    needed = _ROOM + sum(target.backup_bytes + _kept_bytes(target) for target in targets)
     free = await to_thread.run_sync(free_bytes, state)
     return Planned(tuple(targets), seen, (*warnings, *short_of(needed, free)), needed, free)
 
@@ -79,6 +79,11 @@ def short_of(needed: int, free: int) -> tuple[str, ...]:
     if needed <= free:
         return ()
     return (f"{needed} bytes are needed and {free} are free; the restore would be refused",)
+
+
+def _kept_bytes(target: PlannedTarget) -> int:
+    """What keeping the live side takes of our disk: nothing where a server keeps it."""
+    return 0 if target.kind in SERVED else target.live_bytes
 
 
 async def _survey(repository: Repository, root: BlobId, choice: Choice) -> Survey:

@@ -101,8 +101,8 @@ class _Recovery:
         """Take the journal to its end; None when there was nothing left to tell."""
         record = await self._swap.read()
         if record.outcome is not None:
-            await to_thread.run_sync(sweep, self._journal)
-            return None
+            left = await sweep(self._journal)
+            return Recovered(record.begun.restore_id, "postponed", left) if left else None
         if not record.exchanging:
             return await self._end("abandoned", "nothing live had been touched")
         await anyio.sleep(self._settle_seconds)

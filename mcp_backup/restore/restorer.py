@@ -40,7 +40,8 @@ from mcp_backup.restore.stager import subtree, survey
 from mcp_backup.restore.swap import Swap
 from mcp_backup.restore.turn import turn
 from mcp_backup.restore.undo_plan import UndoPlans
-from mcp_backup.sources.source import SourceSpec
+from mcp_backup.sources import capture
+from mcp_backup.sources.source import SERVED, SourceSpec
 from mcp_backup.verbs import (
     RestoredTarget,
     RestorePlan,
@@ -208,6 +209,8 @@ class Restorer:
             make_durable = partial(self._make_durable, target, directory)
             staged = await stage_source(means, origin.tree, choice.record, directory, make_durable)
             refuse(choice.record, staged)
+            if target.spec.kind in SERVED:
+                await capture.prepare(target.spec, directory, choice.record.evidence)
             if staged.content:
                 new[target.key] = {DATABASE: staged.content}
             else:
@@ -252,9 +255,7 @@ class Restorer:
 
     async def _prune(self) -> None:
         rules = self._rules
-        await to_thread.run_sync(
-            undoing.prune, self._restores, rules.undo_keep, rules.now, rules.step
-        )
+        await undoing.prune(self._restores, rules.undo_keep, rules.now, rules.step)
 
 
 def _begun(plan: RestorePlan, choices: Sequence[Choice], identity: str, started: datetime) -> Begun:

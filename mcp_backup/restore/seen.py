@@ -13,7 +13,7 @@ from anyio import to_thread
 from mcp_backup.errors import SourceUnreadable
 from mcp_backup.restore.signatures import ABSENT, differing, of_files
 from mcp_backup.sources import capture
-from mcp_backup.sources.source import PIECEWISE, SourceSpec
+from mcp_backup.sources.source import PIECEWISE, SERVED, SourceSpec
 
 LiveState = Literal["present", "absent", "damaged"]
 _SIDE_FILES = ("-wal", "-journal", ".wal")
@@ -43,7 +43,7 @@ class Seen:
         if self.state != now.state:
             return f"it was {self.state} and is {now.state}"
         if self.identity != now.identity:
-            return "it is another file under the same name"
+            return "it is another under the same name"
         return named("changed", differing(self.signature, now.signature))
 
 
@@ -63,6 +63,11 @@ async def look(spec: SourceSpec, paths: Sequence[str]) -> Seen:
         marks = await capture.signature(spec, paths)
         state: LiveState = "present" if set(marks.values()) - {ABSENT} else "absent"
         return Seen(spec.kind, spec.path, state, spec.path, marks)
+    if spec.kind in SERVED:
+        mark, size = await capture.look(spec)
+        if mark == ABSENT:
+            return Seen(spec.kind, spec.path, "absent")
+        return Seen(spec.kind, spec.path, "present", mark, {}, size)
     seen = await to_thread.run_sync(_look_at_database, spec)
     if seen.state == "present" and not await capture.is_sound(spec):
         return Seen(spec.kind, spec.path, "damaged", seen.identity, {}, seen.size, seen.changed_ns)

@@ -3,7 +3,8 @@
 A signature maps paths within a source to what lies there. A database has one entry, for "": the
 digest of its content, "absent" or "damaged". A file set has one for each path that a restore
 would write: its type, permissions and content; workflows have one for each document, DuckDB
-sources one for each of their databases.
+sources one for each of their databases. A database of a server has one, too, for "": which
+database of that server it is, whatever it is called.
 """
 
 import os
@@ -20,7 +21,7 @@ from mcp_backup.restore.journal import Signature
 from mcp_backup.sources import beneath, capture
 from mcp_backup.sources.digest import of_file
 from mcp_backup.sources.kinds import KeptCopy
-from mcp_backup.sources.source import MARKED, PIECEWISE, SourceSpec
+from mcp_backup.sources.source import MARKED, PIECEWISE, SERVED, SourceSpec
 
 ABSENT = "absent"
 DAMAGED = "damaged"
@@ -89,7 +90,7 @@ async def of_kept(
     A database's is that of the kept copy itself: rows written since are not in it, and a live
     file that has them is neither old nor new.
     """
-    if spec.kind in PIECEWISE:
+    if spec.kind in PIECEWISE | SERVED:
         return await of_live(spec, paths)
     if spec.kind in MARKED:
         marks = await capture.signature_of(spec, directory)

@@ -29,6 +29,7 @@ from mcp_backup.errors import (
     SourceUnstable,
     TargetBusy,
 )
+from mcp_backup.restore import served
 from mcp_backup.restore.journal import (
     STAGED,
     UNDO,
@@ -142,7 +143,7 @@ class Swap:
     async def end(self, outcome: Outcome, message: str) -> None:
         """Say how it ended, and remove what only the exchange needed."""
         await self.note("ended", outcome=outcome, message=message)
-        await to_thread.run_sync(sweep, self.journal)
+        await sweep(self.journal)
 
     async def _keep(self, record: Record, target: Target) -> None:
         """Take the target's undo point as late as can be: what is written after it is lost."""
@@ -214,7 +215,7 @@ class Swap:
         if self._unwritten:  # without a staged copy, recovery cannot go forward either
             shutil.rmtree(self.journal.directory / STAGED, ignore_errors=True)
         else:
-            await to_thread.run_sync(sweep, self.journal)
+            await sweep(self.journal)
 
 
 class _ExchangeFailed(Exception):
@@ -231,10 +232,23 @@ def undo_source(record: Record, target: Target) -> Path:
     return record.directory.parent / record.begun.undoes / UNDO / target.key
 
 
-def sweep(journal: Journal) -> None:
-    """Remove what an ended restore does not need any more; does nothing when it is gone."""
-    record = journal.read()
+async def sweep(journal: Journal) -> str:
+    """Remove what an ended restore does not need any more; does nothing when it is gone.
+
+    Says in a sentence why something stays for the next start to remove, or "".
+    """
+    record = await to_thread.run_sync(journal.read)
     assert record.outcome is not None
+    journal.step("discard")
+    try:
+        await served.discard(record)
+    except BackupError as error:
+        return f"{error}; what the restore left there is removed at the next start"
+    await to_thread.run_sync(_swept, journal, record)
+    return ""
+
+
+def _swept(journal: Journal, record: Record) -> None:
     journal.step("remove staged")
     remove_tree(record.directory / STAGED)
     if record.outcome in ("rolled-back", "abandoned") or record.pruned:

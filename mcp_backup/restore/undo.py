@@ -80,7 +80,7 @@ async def undo_points(restores: Path) -> list[UndoPoint]:
     return await to_thread.run_sync(_undo_points, restores)
 
 
-def prune(
+async def prune(
     restores: Path, keep: int, now: Callable[[], datetime], step: Steps = nothing
 ) -> list[str]:
     """Remove all undo points but the newest `keep`; return the ids of those removed.
@@ -88,7 +88,7 @@ def prune(
     Never one of an unfinished restore, one that an unfinished undo is putting back, or one of an
     interrupted restore: those are the only copy of what was live.
     """
-    records = list(read_all(restores))
+    records = await to_thread.run_sync(lambda: list(read_all(restores)))
     needed = {record.begun.undoes for record in records if record.outcome is None}
     spent = [
         record
@@ -100,8 +100,8 @@ def prune(
     removed = spent[: max(0, len(spent) - keep)]
     for record in removed:
         journal = Journal(record.directory, now, step)
-        journal.append("pruned")
-        sweep(journal)
+        await to_thread.run_sync(journal.append, "pruned")
+        await sweep(journal)
     return [record.begun.restore_id for record in removed]
 
 

@@ -187,6 +187,46 @@ async def reach(spec: SourceSpec) -> str:
     return str(await _asked(f"reaching source {spec.name!r}", "reach", spec=asdict(spec)))
 
 
+async def prepare(spec: SourceSpec, staged: Path, evidence: Evidence | None) -> None:
+    """Make of a staged copy, on its server, what `place` will exchange, and examine it.
+
+    A cancel leaves what `discard` removes.
+
+    Raises:
+        StagingRejected: what was made is not what was captured.
+        SourceError: the server refuses.
+    """
+    await _asked(
+        f"restoring source {spec.name!r} beside itself",
+        "prepare",
+        spec=asdict(spec),
+        staged=str(staged),
+        evidence=asdict(evidence) if evidence is not None else None,
+    )
+
+
+async def discard(spec: SourceSpec, directory: Path) -> None:
+    """Remove from a server what is noted in `directory`, a staged copy's or an undo point's.
+
+    What is live, or not ours, stays. Does nothing where nothing is noted; may be repeated.
+
+    Raises:
+        SourceError: the server cannot be asked.
+    """
+    await _asked(
+        f"clearing away after source {spec.name!r}",
+        "discard",
+        spec=asdict(spec),
+        directory=str(directory),
+    )
+
+
+async def look(spec: SourceSpec) -> tuple[str, int]:
+    """Return the signature of what a server has live, and its bytes, 0 when there is nothing."""
+    mark, size = await _asked(f"looking at source {spec.name!r}", "look", spec=asdict(spec))
+    return str(mark), int(size)
+
+
 async def keep(spec: SourceSpec, directory: Path, staged: Path | None = None) -> KeptCopy:
     """Save what placing `staged` would change into the empty `directory`, durably.
 

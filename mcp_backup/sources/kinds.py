@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from mcp_backup.errors import SettingsInvalid
+from mcp_backup.errors import SettingsInvalid, SourceUnreadable
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import Evidence, Finding, Holder, SourceSpec
 
@@ -18,8 +18,11 @@ MODULES: Mapping[str, str] = {
     "sqlite": "mcp_backup.sources.sqlite",
     "duckdb": "mcp_backup.sources.duckdb",
     "files": "mcp_backup.sources.files",
+    "postgres": "mcp_backup.sources.postgres",
     "workflows": "mcp_backup.sources.workflows",
 }
+
+_LIBRARIES: Mapping[str, str] = {"postgres": "psycopg"}  # those that come with an extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,25 @@ class RemoteKind(Kind, Protocol):
         ...
 
 
+class ServerKind(RemoteKind, Protocol):
+    """What kinds can do besides whose copies are made on a server, beside what is live there."""
+
+    def prepare(self, spec: SourceSpec, staged: Path, evidence: Evidence | None) -> None:
+        """Make of a staged copy what `place` will exchange, and examine it."""
+        ...
+
+    def discard(self, spec: SourceSpec, directory: Path) -> None:
+        """Remove from the server what `prepare` or `keep` noted in `directory`, unless it is live.
+
+        May be repeated.
+        """
+        ...
+
+    def look(self, spec: SourceSpec) -> tuple[str, int]:
+        """Return the signature of what is live, and its bytes, 0 when there is nothing."""
+        ...
+
+
 def kind(name: str) -> Kind:
     """Return the module of the kind `name`.
 
@@ -114,7 +136,15 @@ def kind(name: str) -> Kind:
             f"{name!r} is not a kind of source; there are: {', '.join(sorted(MODULES))}",
             hint="Correct `kind` in the settings. Nothing was read.",
         )
-    return cast(Kind, import_module(MODULES[name]))
+    try:
+        return cast(Kind, import_module(MODULES[name]))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != _LIBRARIES.get(name):
+            raise
+        raise SourceUnreadable(
+            f"sources of kind {name} need the library {error.name}, which is not installed",
+            hint=f'Install it: pip install "mcp-backup[{name}]". Nothing was read.',
+        ) from error
 
 
 def database_kind(name: str) -> DatabaseKind:
@@ -125,3 +155,8 @@ def database_kind(name: str) -> DatabaseKind:
 def remote_kind(name: str) -> RemoteKind:
     """Return the module of the kind `name` of sources that are not files."""
     return cast(RemoteKind, kind(name))
+
+
+def server_kind(name: str) -> ServerKind:
+    """Return the module of the kind `name` of sources whose copies are made on a server."""
+    return cast(ServerKind, kind(name))

@@ -26,11 +26,12 @@ class Component(StrEnum):
 class SourceSpec:
     """One configured source: what a worker needs to know to capture it or to put it back.
 
-    `kind` is "sqlite", "duckdb", "files" or "workflows". `path` is absolute and expanded: the
-    database file, the directory of several (duckdb), or the root of a file set; of workflows it
-    is the server's address or command. `options` are the kind's own: sqlite and duckdb:
-    `exclude_tables: list[str]`; files: `include: list[str]`,
-    `exclude: list[str]`; workflows: what `WorkflowSettings.spec` puts there.
+    `kind` is "sqlite", "duckdb", "files", "workflows" or "postgres". `path` is absolute and
+    expanded: the database file, the directory of several (duckdb), or the root of a file set; of
+    what a server has it is the server's address or command, in which no password is. `options`
+    are the kind's own: of databases `exclude_tables: list[str]`; files: `include: list[str]`,
+    `exclude: list[str]`; workflows: what `WorkflowSettings.spec` puts there; postgres: what
+    `settings_postgres.options` does.
     """
 
     name: str
@@ -43,7 +44,9 @@ class SourceSpec:
 # kinds exchanged piece by piece: each piece is old or new, and what a backup lacks is left alone
 PIECEWISE = frozenset({"files", "workflows"})
 # kinds that say themselves by which marks their live state is recognised
-MARKED = frozenset({"workflows", "duckdb"})
+MARKED = frozenset({"workflows", "duckdb", "postgres"})
+SERVED = frozenset({"postgres"})  # databases of a server: copies are made and kept there
+REMOTE = frozenset({"workflows", "postgres"})  # their live state is asked for, not looked at
 
 Layout = Literal["image", "stream"]  # cut at fixed offsets, or by content
 EntryType = Literal["file", "dir", "symlink"]

@@ -19,7 +19,7 @@ from mcp_backup.arena import Arena
 from mcp_backup.channel import Channel, serve_child
 from mcp_backup.errors import BackupError, SourceUnreadable
 from mcp_backup.sources import wire
-from mcp_backup.sources.kinds import database_kind, kind, remote_kind
+from mcp_backup.sources.kinds import database_kind, kind, remote_kind, server_kind
 from mcp_backup.sources.sink import Sink
 
 Fields = Mapping[str, Any]
@@ -136,6 +136,22 @@ def _value_of(fields: Fields) -> Any:
     return asked.value_of(Path(fields["directory"]), fields["query"], fields["seconds"])
 
 
+def _prepare(fields: Fields) -> None:
+    spec = wire.spec_of(fields["spec"])
+    evidence = wire.evidence_of(fields["evidence"]) if fields["evidence"] else None
+    server_kind(spec.kind).prepare(spec, Path(fields["staged"]), evidence)
+
+
+def _discard(fields: Fields) -> None:
+    spec = wire.spec_of(fields["spec"])
+    server_kind(spec.kind).discard(spec, Path(fields["directory"]))
+
+
+def _look(fields: Fields) -> Any:
+    spec = wire.spec_of(fields["spec"])
+    return server_kind(spec.kind).look(spec)
+
+
 def _export_sql(fields: Fields) -> Any:
     exporter = import_module("mcp_backup.sources.export_sql")
     return exporter.export_sql(Path(fields["image"]), Path(fields["out"]))
@@ -154,6 +170,9 @@ _OPERATIONS: Mapping[str, Callable[[Fields], Any]] = {
     "signature_of": _signature_of,
     "reach": _reach,
     "value_of": _value_of,
+    "prepare": _prepare,
+    "discard": _discard,
+    "look": _look,
     "export_sql": _export_sql,
 }
 

@@ -54,7 +54,7 @@ async def test_an_interrupted_restore_can_be_undone_and_is_not_pruned(system: Sy
     await killed(system, "exchange databases/notes")
     change(system.notes, "written after the crash")
     (found,) = await restorer_on(system).recover()
-    assert prune(state_of(system) / "restores", 0, FrozenClock()) == []
+    assert await prune(state_of(system) / "restores", 0, FrozenClock()) == []
     await restorer_on(system).undo(found.restore_id, consent=True)
     assert bodies(system.notes)[0] == "old"
     assert (system.project / ".env").read_text() == "TOKEN=old\n"

@@ -1,0 +1,114 @@
+"""What `[[databases]]` of kind "postgres" say: where the server is, and never a password.
+
+A place is given by fields (`host`, `port`, `dbname`, `user`, `service`) or as a `dsn`, which comes
+to the same. Passwords are found by libpq (.pgpass, a service file); or a command prints one.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field
+
+_PLACE = ("service", "host", "port", "dbname", "user")
+_OF_SERVERS = (*_PLACE, "dsn", "bin_dir", "password_command", "maintenance_dbname")
+_SECRET = ("password", "passfile", "sslpassword")
+_NAMED = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+
+
+def _location(dsn: str) -> str:
+    """Refuse a DSN with a password in it, or one that is no address of one database."""
+    try:
+        parts = urlsplit(dsn)
+        query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        secret = parts.password is not None or any(key in query for key in _SECRET)
+        usable = parts.scheme in ("postgres", "postgresql") and len(parts.path) > 1
+        usable = usable and (parts.port is None or parts.port > 0) and not parts.fragment
+    except ValueError:
+        secret, usable = False, False
+    if secret:
+        raise ValueError(
+            "must not hold a password; put it into ~/.pgpass, a service file or `password_command`"
+        )
+    if not usable:
+        raise ValueError("must be postgresql://USER@HOST:PORT/DATABASE, without a password")
+    return dsn
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+class ServerFields(BaseModel):
+    """The fields that only databases of servers have."""
+
+    service: _NAMED | None = None
+    host: _NAMED | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    dbname: _NAMED | None = None
+    user: _NAMED | None = None
+    dsn: Annotated[str, AfterValidator(_location)] | None = None
+    bin_dir: Annotated[str, AfterValidator(_absolute)] | None = None
+    password_command: _NAMED | None = None
+    maintenance_dbname: _NAMED = "postgres"
+
+
+def complete(fields: ServerFields) -> None:
+    """Refuse what does not name one database, or names it twice.
+
+    Raises:
+        ValueError: says what it must have.
+    """
+    if fields.dsn is not None:
+        if twice := [name for name in _PLACE if getattr(fields, name) is not None]:
+            raise ValueError(f"must have `dsn` or `{twice[0]}`, not both")
+    elif fields.dbname is None:
+        raise ValueError("must have `dbname`, the database's name on its server, or `dsn`")
+
+
+def refuse_stray(fields: ServerFields) -> None:
+    """Refuse fields of servers where the database is a file.
+
+    Raises:
+        ValueError: names one.
+    """
+    if stray := [name for name in _OF_SERVERS if name in fields.model_fields_set]:
+        raise ValueError(f'must not have `{stray[0]}` unless its `kind` is "postgres"')
+
+
+def options(fields: ServerFields) -> dict[str, Any]:
+    """Return the options of the source's spec."""
+    return {
+        "connection": connection(fields),
+        "bin_dir": fields.bin_dir,
+        "password_command": fields.password_command,
+        "maintenance_dbname": fields.maintenance_dbname,
+    }
+
+
+def connection(fields: ServerFields) -> dict[str, str]:
+    """Return what libpq is to connect by, in its own words."""
+    if fields.dsn is None:
+        found = {name: getattr(fields, name) for name in _PLACE}
+        return {name: str(value) for name, value in found.items() if value is not None}
+    parts = urlsplit(fields.dsn)
+    words = dict(parse_qsl(parts.query))
+    words["dbname"] = unquote(parts.path[1:])
+    host = parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}").strip("[]")
+    for name, value in (("host", host), ("port", parts.port), ("user", parts.username)):
+        if value:
+            words[name] = unquote(str(value))
+    return words
+
+
+def address(words: Mapping[str, str]) -> str:
+    """Word where a database is, for people; equal for equal places."""
+    user = f"{words['user']}@" if "user" in words else ""
+    host = words.get("host", "" if "service" in words else "localhost")
+    if host.startswith("/"):
+        host = f"[{host}]"
+    port = f":{words['port']}" if "port" in words else ""
+    service = f"?service={words['service']}" if "service" in words else ""
+    return f"postgresql://{user}{host}{port}/{words['dbname']}{service}"
