@@ -10,6 +10,11 @@ settings.register_profile("deterministic", derandomize=True, deadline=None, data
 settings.load_profile("deterministic")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """CONTRIBUTING says which run makes more of them."""
+    parser.addoption("--duckdb-captures", type=int, default=20, help="captures under a hard writer")
+
+
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty home directory, and an environment that says nothing of the person running this."""
