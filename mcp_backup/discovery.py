@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcp_backup.discovery_servers import WorkflowsFound, workflows_of
+from mcp_backup.discovery_shards import shard_roots
 
 _HEADER_SIZE = 16
 _SQLITE = b"SQLite format 3\0"
@@ -49,7 +50,10 @@ DatabaseKind = Literal["sqlite", "duckdb"]
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFound:
-    """A database file. `name` is unique among those found; `size` is bytes."""
+    """A database file, or a directory of DuckDB files.
+
+    `name` is unique among those found; `size` is bytes.
+    """
 
     name: str
     path: Path
@@ -91,6 +95,7 @@ def find(
     servers = _servers(configured, home)
     if cwd not in (home, *home.parents):  # all of a home is nobody's plain meaning
         search.add(search.files(cwd, _NEAR_DEPTH), near=True)
+        search.gather_shards(cwd)
     for name, path in sorted(servers.items()):
         search.add(iter(path), near=True, name=name)
     for place in _USUAL_PLACES:
@@ -146,6 +151,18 @@ class _Search:
                 self._seen.add(path)
                 unique = self._unique(name or path.stem)
                 self.found.append(DatabaseFound(unique, path, kind, path.stat().st_size, near))
+
+    def gather_shards(self, top: Path) -> None:
+        """Make one source of what is plainly one database in many DuckDB files."""
+        ducks = [found for found in self.found if found.kind == "duckdb"]
+        for root in shard_roots([found.path for found in ducks], top):
+            inside = [found for found in ducks if root in found.path.parents]
+            place = self.found.index(inside[0])
+            self.found = [found for found in self.found if found not in inside]
+            self._names -= {found.name for found in inside}
+            size = sum(found.size for found in inside)
+            one = DatabaseFound(self._unique(root.name), root, "duckdb", size, near=True)
+            self.found.insert(place, one)
 
     def _unique(self, wanted: str) -> str:
         name = base = _slug(wanted)

@@ -117,10 +117,11 @@ async def _source(spec: SourceSpec) -> Diagnosis:
                 "Restore it from a backup, or correct the path.",
             )
         held = await holders(spec)
+        told = await reach(spec) if spec.kind == "duckdb" else f"{spec.path} can be read"
     except BackupError as error:
         return Diagnosis("problem", subject, str(error), error.hint)
     users = f", open in {len(held)} processes" if held else ""
-    return Diagnosis("ok", subject, f"{spec.path} can be read{users}")
+    return Diagnosis("ok", subject, f"{told}{users}")
 
 
 def _room(name: str, directory: Path) -> Diagnosis:

@@ -208,6 +208,8 @@ class RestoreSettings(Section):
 def _kind_of(path: Path) -> str:
     """Tell a database's kind from its header. What cannot be read is for the worker to explain."""
     try:
+        if path.is_dir():  # of several files, which no other kind has
+            return "duckdb"
         if not path.is_file():  # opening a pipe or a device would wait for it
             return "sqlite"
         with path.open("rb") as file:

@@ -343,4 +343,8 @@ def _unprotected(settings: Settings) -> Iterator[str]:
 
 
 def _covers(covered: set[Path], found: DatabaseFound) -> bool:
-    return found.path in covered or found.path.resolve() in {path.resolve() for path in covered}
+    real = found.path.resolve()
+    whole = {path.resolve() for path in covered}
+    if found.kind == "duckdb" and whole & set(real.parents):
+        return True  # a shard of a source
+    return found.path in covered or real in whole

@@ -142,3 +142,24 @@ def test_what_is_proposed_for_servers_can_be_written_and_read(cwd: Path, home: P
     settings = load_settings(None, {}, cwd)
     assert [spec.name for spec in settings.sources()] == ["memory-entities", "memory-relations"]
     assert settings.sources()[0].options["restore"]["tool"] == "create_entities"
+
+
+def duck(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"12345678DUCK" + bytes(100))
+    return path
+
+
+def test_duckdb_files_that_are_plainly_shards_are_one_database(cwd: Path, home: Path) -> None:
+    for number in range(3):
+        duck(cwd / "warm" / f"{number}.duckdb")
+        duck(cwd / "hot" / f"shard-{number}" / "memories.duckdb")
+    for name in ("a", "b"):
+        duck(cwd / "data" / f"{name}.duckdb")
+    found = [(item.name, item.path, item.size) for item in looked(cwd, home).databases]
+    assert found == [
+        ("a", cwd / "data" / "a.duckdb", 112),
+        ("b", cwd / "data" / "b.duckdb", 112),
+        ("hot", cwd / "hot", 336),
+        ("warm", cwd / "warm", 336),
+    ]

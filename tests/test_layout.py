@@ -45,6 +45,7 @@ TERMINAL = {
     "terminal_status",
     "discovery",
     "discovery_servers",
+    "discovery_shards",
 }
 LEAVES = {
     "drill_facts",
@@ -116,7 +117,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(DROPPING, BELOW | VERBS | PROOF),
     **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | PROOF | {"discovery"}),
-    **dict.fromkeys(TERMINAL, PRINTING | {"discovery_servers"}),
+    **dict.fromkeys(TERMINAL, PRINTING | {"discovery_servers", "discovery_shards"}),
     "news": {"alerts", "errors", "place", "engine"} | SETTINGS,
     "metrics": BELOW | VERBS | {"status"},
     "cli": DOORS

@@ -94,6 +94,7 @@ def test_the_settings_shown_load_and_show_the_defaults(tmp_path: Path) -> None:
     assert [spec.name for spec in settings.sources()] == [
         "notes",
         "ledger",
+        "akosha",
         "project",
         "mahavishnu",
         "exported",

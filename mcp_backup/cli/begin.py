@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -83,8 +84,8 @@ def _proposed(terminal: Terminal, found: Found, location: str, *, ask: bool) -> 
     left_out: list[DatabaseFound] = []
     asking = ask and terminal.has_person
     for item in found.databases:
-        wanted = item.near and item.kind == "sqlite"
-        if asking and item.kind == "sqlite":
+        wanted = item.near
+        if asking:
             question = f"Protect {item.path} ({size(item.size)})?"
             wanted = terminal.agreed(question, default=item.near)
         (databases if wanted else left_out).append(item)
@@ -140,8 +141,7 @@ def _told(begun: Begun, proposal: Proposal, found: Found, cwd: Path) -> list[str
     if not (proposal.databases or proposal.files or proposal.workflows):
         lines.append(f"protects    nothing yet: add [[databases]] to {begun.settings_file}")
     for item in proposal.left_out:
-        why = "left out" if item.kind == "sqlite" else "DuckDB, not supported in this version"
-        lines.append(f"found       {item.path} ({size(item.size)}): {why}")
+        lines.append(f"found       {item.path} ({size(item.size)}): left out")
     if not found.complete:
         lines.append("found       more directories than time to look: there may be more")
     lines += [
@@ -149,6 +149,8 @@ def _told(begun: Begun, proposal: Proposal, found: Found, cwd: Path) -> list[str
         f"Keep a copy of {begun.password_file} somewhere else: without it nobody can read the",
         "backups, and on the same disk it is lost together with them.",
     ]
+    if any(item.kind == "duckdb" for item in proposal.databases) and not find_spec("duckdb"):
+        lines.append("DuckDB needs its module: pip install 'mcp-backup[duckdb]'")
     if (cwd / ".git").exists():
         lines.append("Add the repository and the key to .gitignore.")
     return [

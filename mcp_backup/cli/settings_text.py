@@ -54,7 +54,7 @@ def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
         root = _string(_path(found.root, directory, home))
         text += _FILES.format(name=_string(found.name), root=root, include=include)
     text += "".join(_workflows(found) for found in proposal.workflows)
-    others = [found for found in proposal.left_out if found.kind == "sqlite"]
+    others = proposal.left_out
     if others:
         text += "\n# Found as well, and left out; remove the marks to protect one of them:\n"
         text += "".join(_commented(_database(found, directory, home)) for found in others)

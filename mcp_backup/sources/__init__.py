@@ -13,6 +13,9 @@ is what the rest of the program sees of it, and the only async module here.
     a database is exchanged in one transaction; a kill leaves
       the old or the new, and those who have it open go on       test_sqlite_placement
     nothing outside a file set's root is read or written         test_files, test_placement
+    a copy of a DuckDB file is proven, or is an error            duckdb/test_capture, …_hammer
+    a DuckDB file is exchanged by one rename, while nobody
+      has it open                                                duckdb/test_placement
     a worker that fails, dies or is cancelled says so, and ends  test_capture
 
 Design notes. The first page of a database comes last, as SQLite's backup writes it, so the digest

@@ -61,11 +61,13 @@ def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
 
 def is_sound(spec: SourceSpec) -> bool:
     """Tell whether every live database opens, or, while somebody has it open, has whole headers."""
-    for shard in shards_of(spec.name, spec.path):
-        try:
+    try:
+        shards = shards_of(spec.name, spec.path)
+        for shard in shards:
             refuse_foreign(spec.name, shard)
-        except SourceUnreadable:
-            return False
+    except SourceUnreadable:
+        return False
+    for shard in shards:
         if _is_held(shard):
             if not any(_has_whole_headers(shard) for _ in range(_LOOKS)):
                 return False

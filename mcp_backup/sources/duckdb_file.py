@@ -33,6 +33,7 @@ UNFINISHED = SIDES[1:]  # a checkpoint or a recovery is under way, or was when i
 _HEADER = 4096
 _SETTLED_NS = 2_000_000_000  # timestamps are up to 4 ms coarse on kernels before 6.13
 _WAL_HEAD = 64
+_SUFFIXES = (".duckdb", ".ddb")
 _MOST_SHARDS = 100_000
 _FACTOR, _SEED, _WORD = 0xBF58476D1CE4E5B9, 5381, (1 << 64) - 1
 
@@ -94,7 +95,11 @@ def shards_of(name: str, path: str | Path) -> list[Shard]:
 
 
 def below(root: Path) -> Iterator[Shard]:
-    """Yield the DuckDB files below a directory, told by their headers."""
+    """Yield the DuckDB files below a directory, told by their headers.
+
+    One that is damaged has no header, so names that plainly mean DuckDB count as well: no shard
+    may be missing from a backup without a word.
+    """
     for place, directories, files in os.walk(root, onerror=_raise):
         directories.sort()
         for file in sorted(files):
@@ -102,7 +107,7 @@ def below(root: Path) -> Iterator[Shard]:
             if path.is_symlink() or not path.is_file() or file.endswith(SIDES):
                 continue
             with open(path, "rb", buffering=0) as opened:
-                if opened.read(12)[8:12] == MAGIC:
+                if opened.read(12)[8:12] == MAGIC or path.suffix in _SUFFIXES:
                     yield Shard(os.path.relpath(path, root), path)
 
 

@@ -6,7 +6,8 @@ cannot comes back byte for byte. What the restore created is removed. `duckdb_la
 """
 
 import os
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from mcp_backup.durable import (
@@ -22,6 +23,7 @@ from mcp_backup.sources.duckdb_layout import (
     Kept,
     KeptShard,
     kept_path,
+    kept_shards,
     live_shard,
     read_kept,
     staged_shards,
@@ -43,12 +45,15 @@ from mcp_backup.sources.source import SourceSpec
 def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
     """Save every live database of the source into the empty `directory`, durably.
 
+    `staged` is what will go live, or the undo point that will.
+
     Raises:
         TargetBusy: somebody has one open.
         RestoreError: one may not be written, so that it could not be exchanged either.
     """
     require(spec.name)
-    live = _live(spec)
+    new = _coming(spec, staged)
+    live = _live(spec, new)
     kept = []
     with alone(spec.name, live) as descriptors:
         for number, (shard, descriptor) in enumerate(zip(live, descriptors, strict=True)):
@@ -62,7 +67,6 @@ def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
                 one = KeptShard(shard.key, "damaged", number)
         kept.append(one)
     there = {shard.key for shard in live}
-    new = staged_shards(spec, staged) if staged.is_dir() else []
     created = tuple(shard.key for shard in new if shard.key not in there)
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     write_kept(directory, Kept(tuple(kept), created))
@@ -100,13 +104,22 @@ def put_back(spec: SourceSpec, directory: Path) -> list[str]:
     return []
 
 
-def _live(spec: SourceSpec) -> list[Shard]:
-    if not os.path.lexists(spec.path):
+def _coming(spec: SourceSpec, staged: Path) -> list[Shard]:
+    """Return what will go live: from a staged copy, or from an earlier undo point."""
+    if not staged.is_dir():
         return []
-    try:
-        return shards_of(spec.name, spec.path)
-    except SourceError:  # a directory in which there are none any more
-        return []
+    kept = kept_shards(staged)
+    return kept if kept is not None else staged_shards(spec, staged)
+
+
+def _live(spec: SourceSpec, new: Sequence[Shard]) -> list[Shard]:
+    """Return what is live: the databases, and whatever lies where one will be put."""
+    places = [live_shard(spec, shard.key) for shard in new]
+    found = {place.key: place for place in places if os.path.lexists(place.path)}
+    if os.path.lexists(spec.path):
+        with suppress(SourceError):  # a directory in which there are none any more
+            found |= {shard.key: shard for shard in shards_of(spec.name, spec.path)}
+    return [found[key] for key in sorted(found)]
 
 
 def _copy(shard: Shard, descriptor: int, target: Path) -> None:

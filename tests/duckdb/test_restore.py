@@ -1,0 +1,164 @@
+"""DuckDB sources through the whole program: what comes back is what was captured, or nothing."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_backup.errors import TargetBusy
+from mcp_backup.restore.journal import read_all
+from mcp_backup.sources.duckdb import content_digest
+from mcp_backup.sources.source import Evidence
+from mcp_backup.verbs import BackupReport, CreateRequest, Level, RestoreRequest
+from tests.duckdb.ducks import holding, run
+from tests.duckdb.system import make_system, memories, system_at
+from tests.duckdb.test_capture import newer
+from tests.interop.conftest import restic as restic
+from tests.restore.bench import restorer_on, state_of
+from tests.system import System
+
+FULL = CreateRequest(verify=False)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A system, backed up; never changed."""
+
+    async def made(root: Path) -> None:
+        system = await make_system(root)
+        async with system.engine() as engine:
+            report = await engine.create(CreateRequest(verify=True))
+            assert {outcome.outcome for outcome in report.outcomes} == {"stored"}
+
+    root = tmp_path_factory.mktemp("ducks") / "system"
+    root.mkdir()
+    anyio.run(made, root)
+    return root
+
+
+@pytest.fixture
+def system(template: Path, tmp_path: Path) -> System:
+    shutil.copytree(template, tmp_path / "system")
+    return system_at(tmp_path / "system")
+
+
+async def evidence_of(system: System, report: BackupReport) -> dict[str, Evidence]:
+    async with system.engine() as engine:
+        manifest = await engine.catalog.manifest(await engine.catalog.find(report.backup_id))
+        assert manifest is not None
+        return {
+            record.name: replace(record.evidence, files=(), fingerprint="")
+            for record in manifest.sources
+            if record.evidence
+        }
+
+
+async def test_captured_restored_and_captured_again_the_evidence_is_equal(
+    system: System,
+) -> None:
+    """Of every type and kind of object, one shard each; of the file with a log, too."""
+    async with system.engine() as engine:
+        first = await engine.create(FULL)
+        run(memories(system.root), "DROP TABLE notes")
+        for shard in (system.root / "akosha").rglob("*.duckdb"):
+            shard.write_bytes(os.urandom(20_000))
+        assert shard
+        shutil.rmtree(system.root / "akosha" / "1")
+        plan = await engine.plan_restore(RestoreRequest(backup_id=first.backup_id))
+        states = {target.source: target.live_state for target in plan.targets}
+        assert states["memories"] == "present"
+        report = await engine.restore(plan.plan_id, consent=True)
+        second = await engine.create(FULL)
+        verified = await engine.verify(first.backup_id, Level.RESTORE)
+        assert verified.findings == ()
+        await engine.undo(report.undo_id, consent=True)
+    before, after = await evidence_of(system, first), await evidence_of(system, second)
+    assert before == after
+    assert before["akosha"].facts["extensions"] == ["fts"]
+    assert len(before["akosha"].facts["shards"]) == 6
+    assert run(memories(system.root), "SELECT count(*) FROM duckdb_tables()") == [[0]]
+
+
+async def test_a_restore_is_refused_while_somebody_has_the_file_open(system: System) -> None:
+    live = memories(system.root)
+    async with system.engine() as engine:
+        with holding(live) as process:
+            plan = await engine.plan_restore(RestoreRequest(databases=("memories",)))
+            (target,) = plan.targets
+            assert [holder.pid for holder in target.holders] == [process.pid]
+            with pytest.raises(TargetBusy, match=f"pid {process.pid}"):
+                await engine.restore(plan.plan_id, consent=True)
+        assert await engine.restores() == []
+    assert run(live, "SELECT count(*) FROM notes") == [[2001]]
+
+
+async def test_a_file_of_a_newer_duckdb_goes_through_backup_and_restore(system: System) -> None:
+    live = memories(system.root)
+    run(live, "CHECKPOINT")
+    content = newer(live).read_bytes()
+    async with system.engine() as engine:
+        report = await engine.create(CreateRequest(databases=("memories",), verify=True))
+        assert report.status == "completed"
+        verified = await engine.verify(report.backup_id, Level.RESTORE)
+        assert verified.findings == ()  # known from the backup itself
+        live.write_bytes(b"")
+        plan = await engine.plan_restore(RestoreRequest(databases=("memories",)))
+        await engine.restore(plan.plan_id, consent=True)
+    assert live.read_bytes() == content
+
+
+def test_a_bare_restic_gives_back_file_and_log(
+    system: System, tmp_path: Path, restic: object
+) -> None:
+    words = ["restic", "restore", "latest", "--target", str(tmp_path / "rescued")]
+    environment = {**os.environ, **system.restic}
+    subprocess.run(words, env=environment, check=True, capture_output=True)
+    rescued = tmp_path / "rescued" / "databases" / "memories" / "memories.duckdb"
+    for name in ("memories.duckdb", "memories.duckdb.wal"):
+        assert rescued.with_name(name).read_bytes() == (system.root / name).read_bytes()
+    assert run(rescued, "SELECT count(*) FROM notes") == [[2001]]
+
+
+def child(system: System, verb: str, at: int) -> list[str] | None:
+    """Run the child; return its steps, or None when it killed itself."""
+    words = [sys.executable, "-m", "tests.duckdb.restore_child", str(system.root), verb, str(at)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    if ended.returncode == -signal.SIGKILL:
+        return None
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize("verb", ["restore", "undo"])
+async def test_killed_before_a_step_of_the_exchange_it_is_finished_by_the_next_start(
+    system: System, tmp_path: Path, verb: str
+) -> None:
+    live = memories(system.root)
+    wanted = content_digest("memories", live)
+    run(live, "DELETE FROM notes WHERE id < 100")
+    wrecked = content_digest("memories", live)
+    if verb == "undo":
+        assert child(system, "restore", 0)
+        wanted, wrecked = wrecked, wanted
+    kept = tmp_path / "kept"
+    shutil.copytree(system.root, kept)
+    steps = child(system, verb, 0)
+    assert steps is not None
+    assert content_digest("memories", live) == wanted
+    before = steps.index("fsync undo databases/memories")
+    for number, step in list(enumerate(steps, start=1))[before:-1]:
+        shutil.rmtree(system.root)
+        shutil.copytree(kept, system.root)
+        assert child(system, verb, number) is None
+        assert content_digest("memories", live) in (wanted, wrecked), step
+        await restorer_on(system).recover()
+        begun = number > steps.index("journal exchanging") + 1
+        assert content_digest("memories", live) == (wanted if begun else wrecked), step
+        for record in read_all(state_of(system) / "restores"):
+            assert record.outcome == "restored"
