@@ -387,7 +387,7 @@ def test_a_database_that_is_a_pipe_or_a_directory_does_not_hold_anything_up(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     text = LEAST + '[[databases]]\nname="a"\npath="pipe"\n[[databases]]\nname="b"\npath="."'
-    assert [spec.kind for spec in load(tmp_path, text).sources()] == ["sqlite", "sqlite"]
+    assert [spec.kind for spec in load(tmp_path, text).sources()] == ["sqlite", "duckdb"]
 
 
 def test_settings_do_not_change(tmp_path: Path) -> None:
