@@ -18,6 +18,7 @@ from anyio import to_thread
 from blake3 import blake3
 
 from mcp_backup.backup.contents import ImageContent, StreamContent
+from mcp_backup.backup.handouts import clear, handed_out, handout_of
 from mcp_backup.backup.segments import SegmentCache
 from mcp_backup.backup.trees import Directory, save_directory
 from mcp_backup.errors import SourceError
@@ -183,11 +184,18 @@ class Archiver:
         reading = _Reading(self._writer, self._pool, self._segments, tree, chunk_size)
         scratch = self._scratch / f"capture-{len(self.archive.records)}"  # the last may be littered
         await to_thread.run_sync(_make, scratch)
+        copies, read = scratch.with_name(f"{scratch.name}-handed-out"), spec
         try:
-            async with captured(spec, self._pool.arena, scratch) as capture:
+            if handout := handout_of(self._repository, spec):
+                read = replace(spec, path=str(await handed_out(handout, spec, copies)))
+            async with captured(read, self._pool.arena, scratch) as capture:
                 evidence = await reading.run(capture, spec, listener)
+            if read is not spec:  # a copy's fingerprint says nothing of what is live
+                files = tuple(replace(file, original=spec.path) for file in evidence.files)
+                evidence = replace(evidence, files=files, fingerprint="")
         finally:
             reading.release()
+            await clear(copies)
         if known and spec.component is Component.DATABASES:
             await self._keep_times(reading.root, known)
         subtree = await save_directory(reading.root, self._writer)

@@ -1,6 +1,6 @@
 """The server, built: its tools, its instructions, and the life of its engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
 
 from mcp_backup import __version__
+from mcp_backup.handing_out import hand_out
 from mcp_backup.news import alerting
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.server.limits import limit_calls
@@ -21,6 +22,7 @@ from mcp_backup.settings_server import ServerSettings
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
+    from mcp_backup.handing_out import Handout
     from mcp_backup.settings import Settings
 
 NAME = "mcp-backup"
@@ -83,8 +85,18 @@ def build_server(
     return built
 
 
-def add_backup_tools(server: MCPServer[Any], engine: "Engine") -> None:
-    """Mount the tools on another MCP server; `engine` must stay open while that server runs."""
+def add_backup_tools(
+    server: MCPServer[Any], engine: "Engine", handouts: "Mapping[str, Handout] | None" = None
+) -> None:
+    """Mount the tools on another MCP server; `engine` must stay open while that server runs.
+
+    `handouts` are for databases that this server has open itself: by the name of the source, an
+    async function that writes a consistent copy into the directory it is given. It is awaited in
+    this process while the source is captured. Name the source's `kind` in the settings: nothing
+    here may open and close a file that this process has locked.
+    """
+    if handouts:
+        hand_out(engine, handouts)
 
     async def source() -> "Engine":
         return engine
