@@ -55,6 +55,7 @@ class How(Enum):
     OTHER = "get answers with another object of the same directory, sound in itself"
     SHORT = "a listing lacks its last name"
     DELAY = "it is done after a while"
+    HANG = "it is never done"
     KILL = "the process is killed before anything is done"
     KILL_AFTER = "the process is killed when it was done"
 
@@ -101,6 +102,10 @@ class FaultyStore:
         self._faults = faults
         self._seen = [0] * len(faults)
         self._other = b""
+
+    def begin(self, *faults: Fault) -> None:
+        """Go on by another script."""
+        self._faults, self._seen = faults, [0] * len(faults)
 
     @property
     def location(self) -> str:
@@ -149,6 +154,8 @@ class FaultyStore:
             os.kill(os.getpid(), signal.SIGKILL)
         if fault.how is How.BEFORE:
             raise fault.error
+        if fault.how is How.HANG:
+            await anyio.sleep_forever()
         if fault.how is How.DELAY:
             await anyio.sleep(_DELAY_SECONDS)
         answer = await call()
