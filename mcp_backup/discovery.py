@@ -13,11 +13,12 @@ programs is reported, and left out unless asked for.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from mcp_backup.discovery_postgres import PostgresFound, databases_of, services
 from mcp_backup.discovery_servers import WorkflowsFound, workflows_of
 from mcp_backup.discovery_shards import shard_roots
 
@@ -80,6 +81,7 @@ class Found:
     servers: tuple[str, ...]
     complete: bool
     workflows: tuple[WorkflowsFound, ...] = ()
+    postgres: tuple[PostgresFound, ...] = ()
 
 
 def find(
@@ -110,6 +112,10 @@ def find(
         tuple(sorted(servers)),
         search.complete,
         tuple(workflows.values()),
+        search.apart(
+            [*(found for name, server in configured for found in databases_of(name, server))],
+            [*services(home)],
+        ),
     )
 
 
@@ -163,6 +169,13 @@ class _Search:
             size = sum(found.size for found in inside)
             one = DatabaseFound(self._unique(root.name), root, "duckdb", size, near=True)
             self.found.insert(place, one)
+
+    def apart(self, *found: Sequence[PostgresFound]) -> tuple[PostgresFound, ...]:
+        """Return those that differ in more than their name, under names that do not repeat."""
+        different: dict[str, PostgresFound] = {}
+        for each in (each for many in found for each in many):
+            different.setdefault(repr(each.settings), each)
+        return tuple(replace(each, name=self._unique(each.name)) for each in different.values())
 
     def _unique(self, wanted: str) -> str:
         name = base = _slug(wanted)

@@ -163,3 +163,20 @@ def test_duckdb_files_that_are_plainly_shards_are_one_database(cwd: Path, home: 
         ("hot", cwd / "hot", 336),
         ("warm", cwd / "warm", 336),
     ]
+
+
+def test_postgresql_databases_are_proposed_without_their_passwords(cwd: Path, home: Path) -> None:
+    address = "postgresql://app:s3cret@db.example:5433/ledger?sslmode=require&password=s3cret"
+    servers = {"books": {"command": "books", "args": [], "env": {"DATABASE_URL": address}}}
+    (cwd / ".mcp.json").write_text(json.dumps({"mcpServers": servers}))
+    (home / ".pg_service.conf").write_text("[archive]\nhost=h\ndbname=old\npassword=s3cret\n")
+    found = looked(cwd, home)
+    assert "s3cret" not in str(found)
+    proposal = Proposal("./b", "./b.key", (), (), (), (), found.postgres)
+    text = settings_text(proposal, cwd, home)
+    (cwd / "mcp-backup.toml").write_text(text)
+    assert "s3cret" not in text
+    ledger, old = load_settings(None, {}, cwd).sources()
+    assert (ledger.name, ledger.kind) == ("books-ledger", "postgres")
+    assert ledger.path == "postgresql://app@db.example:5433/ledger"
+    assert old.options["connection"] == {"service": "archive", "dbname": "old"}

@@ -44,6 +44,7 @@ TERMINAL = {
     "terminal_reports",
     "terminal_status",
     "discovery",
+    "discovery_postgres",
     "discovery_servers",
     "discovery_shards",
 }
@@ -117,7 +118,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(DROPPING, BELOW | VERBS | PROOF),
     **dict.fromkeys(KEYS, BELOW | VERBS | KEYS),
     **dict.fromkeys(STATUS, BELOW | VERBS | DROPPING | PROOF | {"discovery"}),
-    **dict.fromkeys(TERMINAL, PRINTING | {"discovery_servers", "discovery_shards"}),
+    **dict.fromkeys(
+        TERMINAL, PRINTING | {"discovery_postgres", "discovery_servers", "discovery_shards"}
+    ),
     "news": {"alerts", "errors", "place", "engine"} | SETTINGS,
     "metrics": BELOW | VERBS | {"status"},
     "cli": DOORS

@@ -69,7 +69,7 @@ def init(
         report.location,
         report.created,
         report.password_file,
-        [found.name for found in proposal.databases],
+        [item.name for item in proposal.databases] + [item.name for item in proposal.postgres],
         [found.name for found in proposal.files],
         [found.name for found in proposal.workflows],
         [str(found.path) for found in proposal.left_out],
@@ -102,7 +102,13 @@ def _proposed(terminal: Terminal, found: Found, location: str, *, ask: bool) -> 
         or terminal.agreed(f"Protect {item.name}, state of an MCP server?", default=True)
     ]
     key = f"{location.rstrip('/')}.key"
-    return Proposal(location, key, databases, files, left_out, workflows)
+    postgres = [
+        item
+        for item in found.postgres
+        if not asking
+        or terminal.agreed(f"Protect {item.name}, a PostgreSQL database?", default=True)
+    ]
+    return Proposal(location, key, databases, files, left_out, workflows, postgres)
 
 
 def _made(this: Session, path: Path, text: str) -> InitReport:
@@ -137,8 +143,9 @@ def _told(begun: Begun, proposal: Proposal, found: Found, cwd: Path) -> list[str
     ]
     lines += [f"protects    {item.path} ({size(item.size)})" for item in proposal.databases]
     lines += [f"protects    {', '.join(item.include)} in {item.root}" for item in proposal.files]
+    lines += [f"protects    {item.name}, a PostgreSQL database" for item in proposal.postgres]
     lines += [f"protects    {item.name}, state of an MCP server" for item in proposal.workflows]
-    if not (proposal.databases or proposal.files or proposal.workflows):
+    if not (proposal.databases or proposal.files or proposal.workflows or proposal.postgres):
         lines.append(f"protects    nothing yet: add [[databases]] to {begun.settings_file}")
     for item in proposal.left_out:
         lines.append(f"found       {item.path} ({size(item.size)}): left out")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_backup.discovery import DatabaseFound, FilesFound
+from mcp_backup.discovery_postgres import PostgresFound
 from mcp_backup.discovery_servers import WorkflowsFound
 
 _HEAD = """\
@@ -41,6 +42,7 @@ class Proposal:
     files: Sequence[FilesFound]
     left_out: Sequence[DatabaseFound]
     workflows: Sequence[WorkflowsFound] = ()
+    postgres: Sequence[PostgresFound] = ()
 
 
 def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
@@ -49,6 +51,10 @@ def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
         location=_string(proposal.location), password_file=_string(proposal.password_file)
     )
     text += "".join(_database(found, directory, home) for found in proposal.databases)
+    for each in proposal.postgres:
+        lines = [f"{key} = {_value(value)}" for key, value in each.settings.items()]
+        head = ["", "[[databases]]", f"name = {_string(each.name)}", 'kind = "postgres"']
+        text += "\n".join([*head, *lines, ""])
     for found in proposal.files:
         include = "[" + ", ".join(_string(pattern) for pattern in found.include) + "]"
         root = _string(_path(found.root, directory, home))
