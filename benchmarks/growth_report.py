@@ -14,7 +14,7 @@ _MODEL = (
     "they did per chunk that they touch, and the chunk list."
 )
 _Lines = dict[str, list[tuple[float, float]]]
-_WIDTH, _HEIGHT, _LEFT, _TOP = 420, 320, 60, 50  # pixels of one panel
+_WIDTH, _HEIGHT, _LEFT, _TOP = 420, 320, 60, 90  # pixels of one panel
 _COLOURS = ("#0a6e5c", "#c06014", "#3a5fb0")
 
 
@@ -145,7 +145,7 @@ def _panel(title: str, lines: _Lines, left: float) -> Iterator[str]:
         yield f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"
         for x, y in line:
             yield f"<circle cx='{across.at(x):.1f}' cy='{up.at(y):.1f}' r='3' fill='{colour}'/>"
-        place = _TOP + 14 * number
+        place = 48 + 14 * number
         yield f"<text x='{left + _LEFT + 8}' y='{place}' fill='{colour}'>{name}</text>"
 
 

@@ -19,8 +19,9 @@ from mcp_backup.arena import Arena
 from mcp_backup.channel import Channel, serve_child
 from mcp_backup.errors import BackupError, SourceUnreadable
 from mcp_backup.sources import wire
-from mcp_backup.sources.kinds import database_kind, kind, remote_kind, server_kind
+from mcp_backup.sources.kinds import database_kind, fingerprint, kind, remote_kind, server_kind
 from mcp_backup.sources.sink import Sink
+from mcp_backup.sources.source import SourceSpec
 
 Fields = Mapping[str, Any]
 
@@ -69,12 +70,12 @@ def _capture(channel: Channel, arena: Arena | None, fields: Fields) -> Any:
 
 def _fingerprints(fields: Fields) -> Any:
     specs = [wire.spec_of(value) for value in fields["specs"]]
-    return [_fingerprint(spec.kind, spec) for spec in specs]
+    return [_fingerprint(spec) for spec in specs]
 
 
-def _fingerprint(name: str, spec: Any) -> str:
+def _fingerprint(spec: SourceSpec) -> str:
     try:
-        return kind(name).fingerprint(spec)
+        return fingerprint(spec)
     except (BackupError, OSError):
         return ""  # whatever it is, the capture will meet it and say so
 

@@ -1,7 +1,11 @@
 """Fingerprints: equal only if nothing was committed, and silent when that cannot be known."""
 
+import json
 import os
+import subprocess
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -72,3 +76,21 @@ def test_it_is_silent_about_an_unfinished_transaction(tmp_path: Path) -> None:
 
 def test_it_is_silent_about_what_is_not_there(tmp_path: Path) -> None:
     assert sqlite.fingerprint(database(tmp_path / "none.db")) == ""
+
+
+def test_looking_for_changes_loads_no_database_library(tmp_path: Path) -> None:
+    spec = database(make(tmp_path / "live.db", fill(1)))
+    program = (
+        "import json, sys\n"
+        "from mcp_backup.sources import kinds, wire\n"
+        "print(kinds.fingerprint(wire.spec_of(json.loads(sys.argv[1]))))\n"
+        "print([name for name in ('apsw', 'sqlite3', 'duckdb') if name in sys.modules])\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(asdict(spec))],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    assert told[0] in ("", sqlite.fingerprint(spec))  # "" while the file is two seconds young
+    assert told[1] == "[]"
