@@ -26,6 +26,7 @@ from mcp_backup.format.ids import ID_SIZE, BlobId, PackId
 from mcp_backup.format.pack import PackEntry
 
 _ENTRY = struct.Struct("<32sBIII")
+_ID = struct.Struct("<32s13x")  # of an entry, alone
 _SIZE = _ENTRY.size
 _HANDLE = ID_SIZE + 1  # an id and its kind: what an entry begins with
 _PLACE = struct.Struct("<III")
@@ -174,15 +175,16 @@ class BlobIndex:
         self._table = array("I", bytes(4 * size))
 
     def _insert(self, first: int) -> None:
-        table, entries = self._table, self._entries
+        table = self._table
         mask = len(table) - 1
         number = first
-        for offset in range(first * _SIZE, self._count * _SIZE, _SIZE):
-            number += 1
-            slot = hash(bytes(entries[offset : offset + ID_SIZE])) & mask
-            while table[slot]:
-                slot = (slot + 1) & mask
-            table[slot] = number
+        with memoryview(self._entries)[first * _SIZE :] as entries:
+            for (blob,) in _ID.iter_unpack(entries):
+                number += 1
+                slot = hash(blob) & mask
+                while table[slot]:
+                    slot = (slot + 1) & mask
+                table[slot] = number
 
 
 def packed(entries: Iterable[PackEntry]) -> bytes:

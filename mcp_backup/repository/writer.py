@@ -131,21 +131,21 @@ class Writer:
         The slot's content is gone afterwards. The caller owns the slot throughout.
         """
         known = known[: 32 * len(lengths)]
-        pieces, ids = laid(lengths), bytearray(known)
-        unknown = [n for n in range(len(lengths)) if not (known and self._has(known, n))]
-        if not unknown:
-            return known
-        asked = [number for n in unknown for number in pieces[2 * n : 2 * n + 2]]
-        hashed = await self._pool.hash(slot, asked)
-        if not known:
-            ids = bytearray(hashed)
+        asked = laid(lengths)
+        if known:
+            unknown = [n for n in range(len(lengths)) if not self._has(known, n)]
+            if not unknown:
+                return known
+            asked = [number for n in unknown for number in asked[2 * n : 2 * n + 2]]
+        hashed = ids = await self._pool.hash(slot, asked)
+        if known:
+            ids = _filled(known, unknown, hashed)
         chunks: list[int] = []
         new: list[BlobId] = []
-        for at, n in enumerate(unknown):
-            blob = BlobId(hashed[32 * at : 32 * at + 32])
-            ids[32 * n : 32 * n + 32] = blob
+        for at in range(0, len(asked), 2):
+            blob = BlobId(hashed[16 * at : 16 * at + 32])
             if self._claim(BlobKind.DATA, blob):
-                chunks += pieces[2 * n : 2 * n + 2]
+                chunks += asked[at : at + 2]
                 new.append(blob)
         if new:
             try:
@@ -157,7 +157,7 @@ class Writer:
             blobs = list(zip(new, sizes[::2], sizes[1::2], strict=True))
             sealed = self._pool.arena.sealed(slot)[: sum(sizes[::2])]
             await self._append(BlobKind.DATA, sealed, blobs)
-        return bytes(ids)
+        return ids
 
     async def save_sealed(
         self, kind: BlobKind, sealed: bytes, blobs: Sequence[tuple[BlobId, int, int]]
@@ -260,6 +260,14 @@ class Writer:
         for listing in listings:
             for entry in listing.entries:
                 self._claimed[entry.kind].discard(entry.id)
+
+
+def _filled(ids: bytes, places: Sequence[int], found: bytes) -> bytes:
+    """Return the ids with those in `found` at their places."""
+    filled = bytearray(ids)
+    for at, n in enumerate(places):
+        filled[32 * n : 32 * n + 32] = found[32 * at : 32 * at + 32]
+    return bytes(filled)
 
 
 def _finish(pack: _OpenPack, sealer: Sealer) -> PackId:
