@@ -15,6 +15,8 @@ What holds here, and the test that keeps it:
               nothing (`tests/backup/test_trees.py`)
     trust     a source is skipped only when its fingerprint is sound and equal, and every blob of
               its last copy is in the index (`tests/backup/test_create.py`)
+    cached    what is remembered of the last backup (`segments`) changes nothing but speed, whatever
+              becomes of it (`tests/backup/test_segments.py`)
 
 This room and `restore/` do not know each other: what one writes, the other is handed as a
 manifest and a tree.
