@@ -60,12 +60,14 @@ async def test_an_edited_image_has_the_same_chunks_as_without_the_segments(tmp_p
             assert content == [digest(chunk) for chunk in chunks]
             assert await staged(it, content, tmp_path / "image") == data
 
-        sizes = st.one_of(
-            st.integers(0, 2 * SLOT_SIZE), st.sampled_from([SEGMENT, SLOT_SIZE, SLOT_SIZE + 1])
+        sizes = st.builds(  # whole segments and a rest, in one slot or in two
+            lambda whole, rest: whole * SEGMENT + rest,
+            st.integers(0, SLOT_SIZE // SEGMENT + 2),
+            st.sampled_from([0, 1, CHUNK, CHUNK + 1, SEGMENT - 1]),
         )
 
         @settings(
-            max_examples=15,
+            max_examples=25,
             suppress_health_check=[HealthCheck.function_scoped_fixture],
             deadline=None,
         )
