@@ -12,7 +12,7 @@ settings.load_profile("deterministic")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """CONTRIBUTING says which run makes more of them."""
-    parser.addoption("--duckdb-captures", type=int, default=20, help="captures under a hard writer")
+    parser.addoption("--duckdb-captures", type=int, default=12, help="captures under a hard writer")
 
 
 @pytest.fixture(autouse=True)

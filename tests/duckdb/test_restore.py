@@ -24,6 +24,7 @@ from tests.restore.bench import restorer_on, state_of
 from tests.system import System
 
 FULL = CreateRequest(verify=False)
+AROUND = ("journal exchanging", "verify databases/memories")  # the exchange; the rest is SQLite's
 
 
 @pytest.fixture(scope="session")
@@ -151,8 +152,9 @@ async def test_killed_before_a_step_of_the_exchange_it_is_finished_by_the_next_s
     steps = child(system, verb, 0)
     assert steps is not None
     assert content_digest("memories", live) == wanted
-    before = steps.index("fsync undo databases/memories")
-    for number, step in list(enumerate(steps, start=1))[before:-1]:
+    for number, step in enumerate(steps, start=1):
+        if step not in AROUND:
+            continue
         shutil.rmtree(system.root)
         shutil.copytree(kept, system.root)
         assert child(system, verb, number) is None
