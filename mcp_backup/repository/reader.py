@@ -2,7 +2,7 @@
 
 Blobs are fetched as they lie in packs, neighbours in one read, and every worker writes what it
 unseals straight to its place in the file; so the file is complete when all pieces are, and each
-byte of it has been proven by its blob's id on the way.
+byte of it has been proven by its blob's id on the way. What a local file has, need not be fetched.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anyio
+from anyio import to_thread
 
 from mcp_backup.arena import SLACK, SLOT_SIZE
-from mcp_backup.errors import IntegrityError
+from mcp_backup.errors import IntegrityError, StoreFull
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId, PackId, short
 from mcp_backup.progress import Listener, Progress, nobody
+from mcp_backup.repository import local_copy
 from mcp_backup.repository.blob_index import BlobIndex
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
@@ -26,6 +28,9 @@ from mcp_backup.tasks import task_group
 _READ = SLOT_SIZE + SLACK  # the largest read: what a slot takes
 _GAP = 64 << 10  # reading over a gap this small is cheaper than a second request
 _ENVELOPE = 32
+_SAMPLES = 128  # chunks of a local file that are looked at before it is read
+_RUN = 256  # chunks copied by one task: 4 MiB of the usual ones
+_COPIES = 2  # tasks at once; hashing and reading let go of the interpreter
 
 
 class _Place(NamedTuple):
@@ -53,6 +58,20 @@ class _Read:
     places: Sequence[_Place]
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The file to be written.
+
+    `announced` is how many bytes it should be: when the content is not as many, nothing is
+    written. `local` is another file, which may hold chunks of it at the same places.
+    """
+
+    path: Path
+    listener: Listener = nobody
+    announced: int | None = None
+    local: Path | None = None
+
+
 def file_size(index: BlobIndex, content: Sequence[BlobId]) -> int:
     """Return the size in bytes of a file with that content, by the index.
 
@@ -62,19 +81,23 @@ def file_size(index: BlobIndex, content: Sequence[BlobId]) -> int:
     return sum(_plain(place) for place in _places(index, content))
 
 
-async def stage_file(  # noqa: PLR0913 - what to fetch, with what, and where to
+async def stage_file(
     repository: Repository,
     pool: SealingPool,
     content: Sequence[BlobId],
     path: Path,
     listener: Listener = nobody,
-    *,
-    announced: int | None = None,
 ) -> int:
-    """Write the content's bytes to `path`, an existing empty file; return their number.
+    """Write the content's bytes to `path`, all of them from the repository; see `fill_file`."""
+    return await fill_file(repository, pool, content, Goal(path, listener))
 
-    Where that is not what was `announced`, nothing is written.
 
+async def fill_file(
+    repository: Repository, pool: SealingPool, content: Sequence[BlobId], goal: Goal
+) -> int:
+    """Write the content's bytes to the goal's file, an existing empty one; return their number.
+
+    Chunks that the goal's local file has, are taken from there (`local_copy`).
     Not made durable here. A cancel or failure leaves a partial file, which the caller discards.
 
     Raises:
@@ -82,12 +105,50 @@ async def stage_file(  # noqa: PLR0913 - what to fetch, with what, and where to
         StoreFull: no room at `path`.
     """
     index = await repository.load_index()
-    places = sorted(_places(index, content))
+    places = list(_places(index, content))
     total = sum(map(_plain, places))
-    if announced is not None and total != announced:
+    if goal.announced is not None and total != goal.announced:
         return total
-    async with pool.file(path) as file:
-        return await _fetch_all(repository, pool, places, (file, path.name, listener))
+    if goal.local is not None:
+        places = await _not_local(places, goal, goal.local)
+    places.sort()
+    if places:
+        async with pool.file(goal.path) as file:
+            progress = (file, goal.path.name, goal.listener)
+            await _fetch_all(repository, pool, places, progress, total)
+    return total
+
+
+async def _not_local(places: list[_Place], goal: Goal, local: Path) -> list[_Place]:
+    """Copy what `local` has; return the places that are left, in no order."""
+    samples = list(map(_chunk, places[:: max(1, len(places) // _SAMPLES)]))
+    if not await to_thread.run_sync(local_copy.promising, local, samples):
+        return places
+    total, done, left = sum(map(_plain, places)), 0, list[_Place]()
+    room = anyio.Semaphore(_COPIES)
+
+    async def copy(run: Sequence[_Place]) -> None:
+        nonlocal done
+        try:
+            chunks = list(map(_chunk, run))
+            taken = await to_thread.run_sync(local_copy.take, local, chunks, goal.path)
+        except OSError as error:
+            raise StoreFull(
+                f"writing {goal.path}: {error.strerror or error}",
+                hint="Free some space there, or choose another scratch directory, and try again. "
+                "Nothing live was touched.",
+            ) from error
+        finally:
+            room.release()
+        left.extend(place for place in run if place.position not in taken)
+        done += sum(chunk.length for chunk in chunks if chunk.position in taken)
+        await goal.listener(Progress("read", goal.path.name, done, total))
+
+    async with task_group() as tasks:
+        for start in range(0, len(places), _RUN):
+            await room.acquire()
+            tasks.start_soon(copy, places[start : start + _RUN])
+    return left
 
 
 async def prove_blobs(
@@ -112,13 +173,15 @@ async def _fetch_all(
     pool: SealingPool,
     places: Sequence[_Place],
     goal: tuple[int, str, Listener],
+    whole: int = 0,
 ) -> int:
     """Fetch and unseal `places`, in reading order, into the goal's file if it has one.
 
-    Returns the plain bytes.
+    Returns their plain bytes; of `whole` bytes, the others are done.
     """
     file, subject, listener = goal
-    total, done = sum(map(_plain, places)), 0
+    size = sum(map(_plain, places))
+    total, done = whole or size, max(0, whole - size)
     room = anyio.Semaphore(pool.arena.slots)
 
     async def fetch(read: _Read) -> None:
@@ -134,11 +197,15 @@ async def _fetch_all(
         for read in _reads(places):
             await room.acquire()
             tasks.start_soon(fetch, read)
-    return total
+    return size
 
 
 def _plain(place: _Place) -> int:
     return place.plain_length or place.length - _ENVELOPE
+
+
+def _chunk(place: _Place) -> local_copy.Chunk:
+    return local_copy.Chunk(place.position, _plain(place), place.blob)
 
 
 def _places(index: BlobIndex, content: Iterable[BlobId]) -> Iterator[_Place]:

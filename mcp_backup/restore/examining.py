@@ -1,7 +1,7 @@
 """Examining: a source of a backup, staged and compared with what was seen at its capture."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyio import to_thread
@@ -24,18 +24,27 @@ _NOT_EXAMINED = "not-examined"  # says what nobody here can read; its bytes were
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What staging works with. Without a pool, blobs are fetched one by one: for small things."""
+    """What staging works with. Without a pool, blobs are fetched one by one: for small things.
+
+    What the file `local` has, is taken from there: it is proven like what the repository has, and
+    examined all the same. None where it is the repository that is to be proven.
+    """
 
     repository: Repository
     pool: SealingPool | None = None
     listener: Listener = nobody
+    local: Path | None = None
 
     @property
     def write(self) -> Write:
         """Return the writer of file contents."""
         if self.pool is None:
             return one_by_one(self.repository)
-        return in_bulk(self.repository, self.pool, self.listener)
+        return in_bulk(self.repository, self.pool, self.listener, self.local)
+
+    def beside(self, local: Path | None) -> "Means":
+        """Return the same with a file that may hold much of what is to be staged."""
+        return replace(self, local=local)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ what is written over.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from mcp_backup.errors import IntegrityError, RestoreError, UnknownSource, UsageError
 from mcp_backup.format.ids import BlobId, SnapshotId
@@ -41,6 +42,13 @@ class Choice:
     def key(self) -> str:
         """Return the name under which plans and journals know it: "databases/notes"."""
         return f"{self.record.component}/{self.record.name}"
+
+
+def live_file(choice: Choice) -> Path | None:
+    """Return the live file that may hold much of what is restored; None for what is no database."""
+    if choice.spec is None or choice.spec.component != Component.DATABASES:
+        return None
+    return Path(choice.spec.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from mcp_backup.restore.journal import (
     fsync_tree,
     restore_id,
 )
-from mcp_backup.restore.plan import Choice, Origin, choose
+from mcp_backup.restore.plan import Choice, Origin, choose, live_file
 from mcp_backup.restore.planner import plan_original, plan_scratch
 from mcp_backup.restore.recovery import Recovered, recover, recover_in_turn
 from mcp_backup.restore.rules import Rules
@@ -207,7 +207,8 @@ class Restorer:
             self._rules.step(f"stage {target.key}")
             directory = record.staged(target)
             make_durable = partial(self._make_durable, target, directory)
-            staged = await stage_source(means, origin.tree, choice.record, directory, make_durable)
+            near = means.beside(live_file(choice))
+            staged = await stage_source(near, origin.tree, choice.record, directory, make_durable)
             refuse(choice.record, staged)
             if target.spec.kind in SERVED:
                 await capture.prepare(target.spec, directory, choice.record.evidence)

@@ -23,7 +23,7 @@ from anyio import to_thread
 from mcp_backup.durable import make_directory_durably, replace_durably
 from mcp_backup.errors import BackupError, SettingsInvalid, StoreFull
 from mcp_backup.restore.examining import Means, refuse, stage_source
-from mcp_backup.restore.plan import Choice, Origin
+from mcp_backup.restore.plan import Choice, Origin, live_file
 from mcp_backup.restore.stager import stage
 from mcp_backup.restore.swap import remove_tree
 from mcp_backup.sources.source import Component
@@ -66,7 +66,8 @@ async def restore_to_scratch(
     async with _partial(scratch, identity) as partial:
         for choice in choices:
             record = choice.record
-            staged = await stage_source(means, origin.tree, record, partial / choice.key)
+            near = means.beside(live_file(choice))
+            staged = await stage_source(near, origin.tree, record, partial / choice.key)
             refuse(record, staged)
             path = str(scratch / identity / choice.key)
             targets.append(RestoredTarget(record.name, record.component, path, staged.size))

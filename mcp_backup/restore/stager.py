@@ -27,7 +27,7 @@ from mcp_backup.format.ids import BlobId
 from mcp_backup.format.tree import Node, is_safe_name
 from mcp_backup.progress import Listener, nobody
 from mcp_backup.repository.pool import SealingPool
-from mcp_backup.repository.reader import stage_file
+from mcp_backup.repository.reader import Goal, fill_file
 from mcp_backup.repository.repository import Repository
 
 # Content into an empty file → its bytes. Where these are not as many as announced, last, at most
@@ -57,11 +57,19 @@ class _Item:
     node: Node
 
 
-def in_bulk(repository: Repository, pool: SealingPool, listener: Listener = nobody) -> Write:
-    """Return a writer for files of any size, which works in the pool."""
+def in_bulk(
+    repository: Repository,
+    pool: SealingPool,
+    listener: Listener = nobody,
+    local: Path | None = None,
+) -> Write:
+    """Return a writer for files of any size, which works in the pool.
+
+    `local` is a file that may hold much of what is to be written, like the live database.
+    """
 
     async def write(content: Sequence[BlobId], path: Path, size: int) -> int:
-        return await stage_file(repository, pool, content, path, listener, announced=size)
+        return await fill_file(repository, pool, content, Goal(path, listener, size, local))
 
     return write
 
