@@ -25,7 +25,7 @@ from mcp_backup.sources.sqlite_evidence import (
     stored_tables,
     virtual_tables,
 )
-from mcp_backup.sources.sqlite_pages import in_pieces
+from mcp_backup.sources.sqlite_plain import readable
 from mcp_backup.sources.sqlite_reading import begin, connected, stand_in, undisturbed
 
 _MOST_FINDINGS = 20  # of one kind: a person reads them
@@ -93,8 +93,8 @@ def content_digest(name: str, path: Path) -> str:
 
     Equal for a database and any other it was copied into or from with SQLite's backup.
     """
-    with undisturbed(name, path) as connection:
-        return in_pieces(connection, _nowhere)
+    with readable() as reader, undisturbed(name, path) as connection:
+        return reader.read(connection, _nowhere)
 
 
 def _nowhere(_offset: int, _data: bytes) -> None:

@@ -10,11 +10,11 @@ byte, by rename, and only while nobody has the database open.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-
-import apsw
 
 from mcp_backup.durable import (
     fsync_directory,
@@ -32,13 +32,14 @@ from mcp_backup.errors import (
 )
 from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.source import SourceSpec
-from mcp_backup.sources.sqlite_pages import in_pieces
+from mcp_backup.sources.sqlite_pages import WriteAt
 from mcp_backup.sources.sqlite_placement import (
     copy_durably,
     exchange,
     give_attributes,
     refuse_holders,
 )
+from mcp_backup.sources.sqlite_plain import readable
 from mcp_backup.sources.sqlite_reading import snapshot
 
 _RECORD = "kept.json"
@@ -112,22 +113,24 @@ def put_back(spec: SourceSpec, directory: Path) -> list[str]:
 def _keep_image(spec: SourceSpec, path: Path, directory: Path) -> tuple[_Kept, str]:
     """Copy a consistent image; return also the digest of its content, taken on the way."""
     image = directory / _IMAGE
-    with snapshot(spec.name, path, directory) as seen:
-        content = write_image(spec.name, seen.connection, image)
+    with readable() as reader, snapshot(spec.name, path, directory) as seen:
+        with new_image(spec.name, image) as write_at:
+            content = reader.read(seen.connection, write_at)
         status = seen.live.status
     give_attributes(image, status)  # for the case that the live file has to be made anew
     return _Kept("present", str(path)), content
 
 
-def write_image(name: str, source: apsw.Connection, image: Path) -> str:
-    """Write an image of `source` to the new file `image`, not durably; return its content digest.
+@contextmanager
+def new_image(name: str, image: Path) -> Iterator[WriteAt]:
+    """Provide a writer into the new file `image`, which is not made durable.
 
     Raises:
         SourceError: no space is left for it.
     """
     descriptor = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        return in_pieces(source, lambda offset, data: _write_at(descriptor, offset, data))
+        yield lambda offset, data: _write_at(descriptor, offset, data)
     except OSError as error:
         raise SourceError(
             f"source {name!r}: {image}: {error.strerror or error}",

@@ -27,6 +27,7 @@ _INDEX = Struct("=IIIBBHIIII8sII")
 _MAGIC = 0x377F0682 | (sys.byteorder == "big")
 _VERSION = 3007000
 _CHECKSUM_AT = 40  # in either copy of the index's header
+_BACKFILLED_AT = 2 * _INDEX.size  # how many frames have been checkpointed
 _WRITE = 256 << 10  # bytes of frames written at once
 _MASK = 0xFFFFFFFF
 
@@ -77,6 +78,17 @@ def end(wal: int, index: int, page_size: int) -> End | None:
     _, committed, its_salts, *checksum = _FRAME.unpack(last)
     agree = (committed, its_salts, tuple(checksum)) == (pages, salts, found.checksum)
     return found if agree else None
+
+
+def all_checkpointed(index: int) -> bool:
+    """Whether all frames that count are in the database as well."""
+    header = os.pread(index, _BACKFILLED_AT + 4, 0)
+    if len(header) < _BACKFILLED_AT + 4:
+        return False
+    one, other = header[: _INDEX.size], header[_INDEX.size : _BACKFILLED_AT]
+    version, _, _, ready, _, _, frames, *_ = _INDEX.unpack(one)
+    backfilled = int.from_bytes(header[_BACKFILLED_AT:], sys.byteorder)
+    return one == other and (version, ready) == (_VERSION, 1) and frames == backfilled
 
 
 def pages_in(wal: int, last: End) -> set[int]:

@@ -1,0 +1,82 @@
+"""A live SQLite database read as the file it is, where that is what SQLite would read.
+
+While a read transaction lasts, nobody writes to the file itself what the transaction must not see:
+in rollback modes nobody may write to it at all, in WAL mode writers append to the WAL and a
+checkpoint stops at what the oldest reader sees. So when all that the WAL holds is in the file as
+well, once the transaction has begun, then the file is what the transaction sees, and stays it.
+A gigabyte then takes as long as reading a file: SQLite hands over a page at a time.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import apsw
+
+from mcp_backup.sources.digest import SEGMENT
+from mcp_backup.sources.sqlite_digest import LOCK_BYTES, ContentDigest, is_whole, page_size
+from mcp_backup.sources.sqlite_file import HEADER_SIZE
+from mcp_backup.sources.sqlite_pages import WriteAt, in_pieces
+from mcp_backup.sources.sqlite_wal import all_checkpointed
+
+_PIECE = 16 * SEGMENT
+_ROLLBACK = ("delete", "truncate", "persist")
+
+
+@contextmanager
+def readable() -> Iterator["Reader"]:
+    """Provide a reader of images; the connections that it is given must end before the block.
+
+    Files that it opened are closed last: closing one drops the locks that SQLite has on it.
+    """
+    with ExitStack() as files:
+        yield Reader(files)
+
+
+class Reader:
+    """Reads images of databases, the short way where it can."""
+
+    def __init__(self, files: ExitStack) -> None:
+        """Made by `readable`, which closes what was opened."""
+        self._files = files
+
+    def read(self, connection: apsw.Connection, write_at: WriteAt) -> str:
+        """Hand over an image in pieces; return the digest of its content.
+
+        A read transaction is under way on `connection`. Page 1 may come first or last.
+        """
+        path = connection.db_filename("main")
+        if path and self._is_all(connection, path):
+            file = self._opened(path)
+            first, size = os.pread(file, HEADER_SIZE, 0), os.fstat(file).st_size
+            if is_whole(first, size):
+                return _read(file, size, page_size(first), write_at)
+        return in_pieces(connection, write_at)
+
+    def _is_all(self, connection: apsw.Connection, path: str) -> bool:
+        """Whether the file holds all that the transaction sees, and will as long as it lasts."""
+        mode = connection.pragma("journal_mode")
+        if mode in _ROLLBACK:
+            return True
+        sides = [os.path.lexists(path + suffix) for suffix in ("-wal", "-shm")]
+        if mode != "wal" or sides == [True, False]:
+            return False
+        return not any(sides) or all_checkpointed(self._opened(path + "-shm"))
+
+    def _opened(self, path: str) -> int:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._files.callback(os.close, descriptor)
+        return descriptor
+
+
+def _read(file: int, size: int, page: int, write_at: WriteAt) -> str:
+    digest = ContentDigest()
+    for offset in range(0, size, _PIECE):
+        piece = os.pread(file, _PIECE, offset)
+        if len(piece) != min(_PIECE, size - offset):
+            raise OSError(errno.EIO, "the file ends before its end")
+        write_at(offset, piece)
+        passed = page if offset in (0, LOCK_BYTES) else 0
+        digest.update(memoryview(piece)[passed:])
+    return digest.end(os.pread(file, page, 0))
