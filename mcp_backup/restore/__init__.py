@@ -27,6 +27,9 @@ Invariants, at any time and whatever dies (in `tests/`):
 6. What somebody wrote after a crash is left as it is.       restore/test_recovery
 7. A cancel is seen before the exchange or after it.         restore/test_restore
 
+What the live file has at the same place, is staged from there: proven by the blobs' ids, then
+compared and examined like everything. Verification takes nothing from there (`verify`).
+
 The order is: stage and examine, then undo points, then the exchange. The undo point comes as
 late as it can, since what is written between it and the exchange is in neither; for a database
 that is written to without pause that is the time a worker takes to start, a tenth of a second.

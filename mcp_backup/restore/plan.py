@@ -19,6 +19,8 @@ from mcp_backup.restore.signatures import ABSENT
 from mcp_backup.sources.source import SERVED, Component, Holder, SourceSpec
 from mcp_backup.verbs import PlannedTarget, RestoreRequest
 
+_FILES = frozenset({"sqlite", "duckdb"})  # kinds of one file, most of which a restore leaves alone
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -45,8 +47,8 @@ class Choice:
 
 
 def live_file(choice: Choice) -> Path | None:
-    """Return the live file that may hold much of what is restored; None for what is no database."""
-    if choice.spec is None or choice.spec.component != Component.DATABASES:
+    """Return the live file that may hold much of what is restored; None for what is no file."""
+    if choice.spec is None or choice.spec.kind not in _FILES:
         return None
     return Path(choice.spec.path)
 
