@@ -81,6 +81,17 @@ class Recovery:
         """Whether recovering everything takes longer than the objective allows."""
         return self.seconds is not None and self.seconds > self.target_rto_hours * 3600
 
+    @property
+    def unplaced(self) -> tuple[str, ...]:
+        """The sources whose time lacks putting them in place, as that needs their server."""
+        return tuple(
+            each.key
+            for each in self.sources
+            if each.last is not None
+            and each.proven
+            and "place" not in {phase.name for phase in each.last.phases}
+        )
+
     def source(self, component: str, name: str) -> SourceRecovery | None:
         """Return one source's."""
         key = f"{component}/{name}"

@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
+
 from mcp_backup import __version__
 from mcp_backup.drill_facts import DrillReport
 from mcp_backup.durable import write_durably
@@ -15,6 +17,7 @@ from mcp_backup.proof import report_html, report_markdown
 from mcp_backup.proof.drill import ledger_of
 from mcp_backup.proof.evidence import Evidence, plain
 from mcp_backup.proof.objectives import METHOD, Recovery, recovery
+from mcp_backup.proof.walks import WalkOnRecord, read_walks
 
 _READABLE = 0o644
 
@@ -28,6 +31,7 @@ class ReportFacts:
     hostname: str
     repository: str
     made: datetime
+    walks: tuple[WalkOnRecord, ...] = ()
     program: str = f"mcp-backup {__version__}"
 
     @property
@@ -49,6 +53,7 @@ async def gathered(engine: Engine) -> ReportFacts:
         hostname=engine.hostname,
         repository=engine.repository.config.id[:8],
         made=engine.now(),
+        walks=await to_thread.run_sync(read_walks, engine.settings.state_dir),
     )
 
 
@@ -83,6 +88,7 @@ def document(facts: ReportFacts) -> dict[str, Any]:
         "method": METHOD,
         "problems": list(facts.evidence.problems),
         "recovery": asdict(facts.recovery),
+        "walks": [asdict(walk) for walk in facts.walks],
         "records": [
             {
                 "number": record.number,

@@ -18,6 +18,7 @@ from mcp_backup.proof.report_wording import (
     when,
     worst,
 )
+from mcp_backup.proof.walks import WalkOnRecord
 
 _PHASES = ("open", "find", "restore", "examine", "checks", "place")
 
@@ -38,6 +39,7 @@ def page(facts: Facts) -> str:
         waterfall=_waterfall(recovery),
         sources="".join(_sources(recovery)),
         drill=_drill(facts.last) if facts.last else "",
+        walks=_walks(facts.walks),
         record=_record(facts),
         method=escape(METHOD),
     )
@@ -86,6 +88,9 @@ def _waterfall(recovery: Recovery) -> str:
             f'<i style="margin-left:{min(left, 99.6):.2f}%;width:{width:.2f}%"></i></div>'
             f"<b>{duration(seconds)}</b></div>"
         )
+    if recovery.unplaced:
+        names = escape(", ".join(recovery.unplaced))
+        rows.append(f'<p class="small">Without putting in place, which needs a server: {names}</p>')
     missing = [each.key for each in recovery.sources if each.seconds is None]
     if missing:
         rows.append(f'<p class="small">Without a time: {escape(", ".join(missing))}</p>')
@@ -138,7 +143,7 @@ def _result(each: DrilledSource, longest: float) -> str:
         f'title="{escape(phase.name)} {duration(phase.seconds)}"></i>'
         for phase in each.phases
     )
-    checks = f"{each.checks} checks passed" if each.checks else ""
+    checks = _checks(each.checks)
     return _row(
         f"<b>{escape(each.source)}</b><br><small>{escape(each.pick)}, {escape(each.backup_id)}"
         "</small>",
@@ -147,6 +152,30 @@ def _result(each: DrilledSource, longest: float) -> str:
         f"{duration(each.seconds)}<br><small>{size(each.size)}</small>",
         f"<small>{checks or escape(each.reason)}</small>",
     )
+
+
+def _checks(number: int) -> str:
+    if not number:
+        return ""
+    return "1 check passed" if number == 1 else f"{number} checks passed"
+
+
+def _walks(walks: Sequence[WalkOnRecord]) -> str:
+    if not walks:
+        return ""
+    rows = "".join(
+        _row(
+            f"<b>{escape(each.page)}</b>",
+            escape(each.mode),
+            when(each.started),
+            f"{each.steps} steps",
+            duration(each.seconds),
+            f'<span class="chip {"good" if each.complete else "bad"}">'
+            f"{'as printed' if each.complete else 'not to its end'}</span>",
+        )
+        for each in reversed(walks[-8:])
+    )
+    return f'<section class="card wide"><h2>Runbook, walked</h2><table>{rows}</table></section>'
 
 
 def _record(facts: Facts) -> str:

@@ -14,6 +14,7 @@ from mcp_backup.proof.report_wording import (
     when,
     worst,
 )
+from mcp_backup.proof.walks import WalkOnRecord
 
 
 def page(facts: Facts) -> str:
@@ -49,8 +50,17 @@ def _lines(facts: Facts) -> Iterator[str]:
     yield ""
     head = ("source", "last drill", "time", "size", "loss now", "worst loss", "drilled")
     yield from _table(head, [_source(each) for each in recovery.sources])
+    if recovery.unplaced:
+        names = _cell(", ".join(recovery.unplaced))
+        yield f"Without the time to put in place, which needs a server: {names}."
+        yield ""
     if facts.last:
         yield from _drill(facts.last)
+    if facts.walks:
+        yield "## Runbook, walked"
+        yield ""
+        columns = ("page", "how", "begun", "steps", "time", "to its end")
+        yield from _table(columns, [_walk(each) for each in reversed(facts.walks)])
     yield "## Record"
     yield ""
     yield from _record(facts)
@@ -69,6 +79,12 @@ def _source(each: SourceRecovery) -> tuple[str, ...]:
         hours(each.worst_rpo_hours),
         when(each.drilled),
     )
+
+
+def _walk(each: WalkOnRecord) -> tuple[str, ...]:
+    ended = "yes" if each.complete else "NO"
+    begun = when(each.started)
+    return (each.page, each.mode, begun, str(each.steps), duration(each.seconds), ended)
 
 
 def _drill(drill: DrillReport) -> Iterator[str]:

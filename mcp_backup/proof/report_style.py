@@ -14,7 +14,7 @@ main{max-width:1040px;margin:0 auto;padding:36px 28px 56px}
 header{border-left:6px solid var(--tone);padding:4px 0 4px 20px;margin-bottom:28px}
 header h1{font-size:34px;line-height:1.2;margin:0 0 6px;color:var(--tone)}
 header p{margin:0;max-width:62ch}
-header .small{margin-top:10px}
+header .small{margin-top:10px;max-width:none}
 .good{--tone:var(--good);--tone-bg:var(--good-bg)}
 .bad{--tone:var(--bad);--tone-bg:var(--bad-bg)}
 .unknown{--tone:var(--unknown);--tone-bg:var(--unknown-bg)}
@@ -85,6 +85,7 @@ $sources
 </table>
 </section>
 $drill
+$walks
 <section class="card wide">
 <h2>Record</h2>
 $record

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from mcp_backup.drill_facts import DrillReport
 from mcp_backup.proof.evidence import Evidence
 from mcp_backup.proof.objectives import Recovery, SourceRecovery
+from mcp_backup.proof.walks import WalkOnRecord
 
 Tone = Literal["good", "bad", "unknown"]
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -38,6 +39,10 @@ class Facts(Protocol):
     @property
     def program(self) -> str:
         """What made it."""
+
+    @property
+    def walks(self) -> tuple[WalkOnRecord, ...]:
+        """Walks through the runbook."""
 
     @property
     def last(self) -> DrillReport | None:

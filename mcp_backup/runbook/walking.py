@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Literal, Protocol
 
 from mcp_backup.errors import RestoreDeclined
+from mcp_backup.proof.walks import FILE
 from mcp_backup.runbook.matching import matched
 from mcp_backup.runbook.pages import Block, Command, Page, Section, filled
 from mcp_backup.runbook.shell import Ran, Shell
@@ -201,7 +202,7 @@ def keep_record(state: Path, walk: Walk) -> None:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     line = json.dumps(asdict(walk), default=str, ensure_ascii=False) + "\n"
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    with open(os.open(state / "runbook.jsonl", flags, 0o600), "ab") as file:
+    with open(os.open(state / FILE, flags, 0o600), "ab") as file:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())

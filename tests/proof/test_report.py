@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.errors import UsageError
 from mcp_backup.proof.drill import drill
+from mcp_backup.proof.objectives import METHOD
 from mcp_backup.proof.report import ReportFacts, gathered, rendered, write_report
+from mcp_backup.proof.report_style import STYLE
 from mcp_backup.verbs import SourceFinding
 from tests.system import SECRET, System
 
@@ -87,3 +90,12 @@ async def test_another_ending_is_refused_and_so_is_a_directory_that_is_not_there
         with pytest.raises(UsageError, match="written"):
             write_report(tmp_path / name, facts)
     assert list(tmp_path.glob("report*")) == []
+
+
+def test_the_sample_in_the_documentation_is_of_this_report() -> None:
+    sample = (Path(__file__).parents[2] / "docs/sample-report.html").read_text()
+    page = Page(sample)
+    assert STYLE in sample
+    assert escape(METHOD) in sample
+    assert "Proven restorable" in sample
+    assert page.links == []

@@ -110,6 +110,9 @@ def test_from_repository_and_kit_alone_everything_comes_back(installation: Insta
     assert bodies(installation.database) == WHOLE
     assert {path: path.read_bytes() for path in before} == before
     assert newest.split()[0] in installation.ours("list").stdout
+    report = installation.vault / "report.md"
+    assert installation.ours("evidence", "--out", str(report)).returncode == 0
+    assert "| complete-failure | live |" in report.read_text()
 
 
 def test_deleted_rows_come_back_and_newer_ones_stay(installation: Installation) -> None:

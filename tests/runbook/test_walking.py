@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_backup.errors import RestoreDeclined
+from mcp_backup.proof.walks import read_walks
 from mcp_backup.runbook.pages import Page, parse
 from mcp_backup.runbook.shell import Shell, shell
 from mcp_backup.runbook.walking import Mode, Walker, keep_record, lines_of
@@ -164,4 +165,5 @@ def test_the_times_are_kept(place: Path, inner: Shell, tmp_path: Path) -> None:
     lines = (tmp_path / "state/runbook.jsonl").read_text().splitlines()
     kept = [json.loads(line) for line in lines]
     assert [each["page"] for each in kept] == ["page", "page"]
+    assert [each.steps for each in read_walks(tmp_path / "state")] == [len(walk.steps)] * 2
     assert kept[0]["steps"][0]["seconds"] == walk.steps[0].seconds

@@ -20,6 +20,11 @@ class Daemon:
         self._process = process
         self._told = False
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
     def stop(self) -> None:
         """Tell it to stop, once."""
         if not self._told:

@@ -20,6 +20,7 @@ from mcp_types import (
 from mcp_backup.proof.drill import drill
 from mcp_backup.server import updates
 from tests.server.conftest import ERAS, Era, Machine, answered
+from tests.server.serving import daemon
 
 PATIENCE = 30.0  # seconds; only a failure waits that long
 
@@ -153,3 +154,27 @@ async def test_what_another_process_did_is_news_too(
             async with machine.engine() as another:
                 await drill(another)
             assert await first(events) == ResourceUpdated(uri="backup://drills/latest")
+
+
+async def test_a_client_that_listens_does_not_keep_the_daemon_from_stopping(
+    machine: Machine,
+) -> None:
+    listens = anyio.Event()
+
+    async def listen(address: str) -> None:
+        async with (
+            Client(f"{address}/mcp", mode="2026-07-28") as client,
+            client.listen(resource_subscriptions=["backup://drills"]),
+        ):
+            listens.set()
+            await anyio.sleep_forever()
+
+    with daemon(machine) as running:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen, running.address)
+            with anyio.fail_after(PATIENCE):
+                await listens.wait()
+                running.stop()
+                while running.alive:  # noqa: ASYNC110 - another process
+                    await anyio.sleep(0.05)
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,50 @@
+"""Walks through the runbook that are on record: which page, how, and how long it took."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+FILE = "runbook.jsonl"  # in the state directory; `runbook.walking` writes it
+_SHOWN = 20
+_LONGEST = 8 << 20  # bytes of the file that are read
+
+
+@dataclass(frozen=True, slots=True)
+class WalkOnRecord:
+    """One walk. It is `complete` when it came to the page's end with all as printed."""
+
+    page: str
+    mode: str
+    started: datetime
+    seconds: float
+    steps: int
+    complete: bool
+
+
+def read_walks(state: Path) -> tuple[WalkOnRecord, ...]:
+    """Return the last walks, oldest first; lines that are none are left out. Blocks."""
+    try:
+        with (state / FILE).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _LONGEST))
+            lines = file.read().splitlines()
+    except OSError:
+        return ()
+    found = (_walk(line) for line in lines)
+    return tuple(walk for walk in found if walk is not None)[-_SHOWN:]
+
+
+def _walk(line: bytes) -> WalkOnRecord | None:
+    try:
+        fields = json.loads(line)
+        return WalkOnRecord(
+            str(fields["page"]),
+            str(fields["mode"]),
+            datetime.fromisoformat(fields["started"]),
+            float(fields["seconds"]),
+            len(fields["steps"]),
+            bool(fields["complete"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
