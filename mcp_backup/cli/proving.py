@@ -11,8 +11,11 @@ import typer
 from mcp_backup.cli.arguments import separated
 from mcp_backup.cli.session import session
 from mcp_backup.drill_facts import DrillReport, DrillRequest
+from mcp_backup.engine import Engine
 from mcp_backup.proof.drill import drill as run
 from mcp_backup.proof.drill import ledger_of
+from mcp_backup.proof.evidence import Evidence
+from mcp_backup.proof.objectives import compared
 from mcp_backup.proof.report import gathered, write_report
 from mcp_backup.server.drill_reply import DrillReply
 from mcp_backup.terminal_drills import drilled, listed_evidence
@@ -77,9 +80,7 @@ def evidence(
     """Say whether the record of drills holds, and list it. Exits with 3 when it was changed."""
     this = session(context)
     if out is None:
-        found = this.run(
-            lambda engine, _: ledger_of(engine).read(), unfinished="Nothing was written."
-        )
+        found = this.run(lambda engine, _: _evidence(engine), unfinished="Nothing was written.")
     else:
         facts = this.run(lambda engine, _: gathered(engine), unfinished="Nothing was written.")
         found = facts.evidence
@@ -90,3 +91,7 @@ def evidence(
     shown = EvidenceShown(not found.problems, found.problems, drills, str(out or ""))
     this.terminal.result(shown, lines)
     return 0 if shown.ok else _FINDINGS
+
+
+async def _evidence(engine: Engine) -> Evidence:
+    return await compared(engine, await ledger_of(engine).read())

@@ -1,5 +1,6 @@
 """runbook: the pages for the worst day, printed for this installation, or walked through."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +17,7 @@ from mcp_backup.runbook.filling import of_engine, of_settings, of_words
 from mcp_backup.runbook.pages import OTHER_PAGES, SCENARIO_PAGES, Page, filled, page
 from mcp_backup.runbook.shell import shell
 from mcp_backup.runbook.walking import Walk, Walker, keep_record, known, lines_of
+from mcp_backup.settings import load_settings
 from mcp_backup.terminal_drills import drilled
 
 _DIFFERENT = 3
@@ -91,11 +93,22 @@ def _walk(this: Session, chosen: Page, walker: Walker) -> int:
     report = _drilled(this, chosen) if walker.mode == "drill" else None
     lines = lines_of(walk) + (["", *drilled(report)] if report else [])
     try:
-        keep_record(this.settings().state_dir, walk)
+        keep_record(_state_directory(this, walker.values), walk)
     except (BackupError, OSError) as error:
         this.terminal.note(f"the times were not kept: {error}")
     this.terminal.result(Walked(walk, report), lines)
     return 0 if walk.complete and (report is None or report.ok) else _DIFFERENT
+
+
+def _state_directory(this: Session, values: Mapping[str, str]) -> Path:
+    """Return where walks are kept, by settings that the walk itself may have brought back."""
+    try:
+        return this.settings().state_dir
+    except BackupError:
+        if not values.get("config"):
+            raise
+        around = this.surroundings
+        return load_settings(Path(values["config"]), around.environ, around.cwd).state_dir
 
 
 def _drilled(this: Session, chosen: Page) -> DrillReport | None:

@@ -6,16 +6,17 @@ only somebody with the repository's key can make:
     digest = SHA-256 of the record without digest and seal, as canonical JSON
     seal   = HMAC-SHA-256 of the digest, with a key derived from the repository's
 
-Records at the end that were cut off are not missed by the chain; the history has the number of
-each drill's record, and tells.
+Records at the end that were cut off are not missed by the chain: the history has the number of
+each drill's record, and `Evidence.against` compares.
 """
 
 import hashlib
 import hmac
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from mcp_backup.sources.source import Component
 from mcp_backup.verbs import SourceFinding
 
 _PURPOSE = b"mcp-backup drill evidence 1"
+_RECORD = re.compile(r"evidence (\d+), seal ")  # as `recording` puts it in the history
 _BEGINNING = "0" * 64  # what the first record says came before it
 _KEPT = 1000  # records; older ones go when there are twice as many
 
@@ -61,6 +63,16 @@ class Evidence:
                 if result.outcome != "skipped":
                     found[result.snapshot_id, result.key] = result.outcome == "proven"
         return found
+
+    def against(self, messages: Sequence[str]) -> "Evidence":
+        """Compare with what the history's last drills say; tell what was cut off the end."""
+        found = [_RECORD.match(message) for message in messages]
+        told = max((int(match[1]) for match in found if match), default=0)
+        last = self.records[-1].number if self.records else 0
+        if told <= last or self.problems:
+            return self
+        gone = f"record {told} of the evidence is missing: the last there is, is {last or 'none'}"
+        return replace(self, problems=(gone,))
 
     def last_of_sources(self) -> Mapping[str, tuple[Record, DrilledSource]]:
         """Return the last drill of each source's newest copy, by component/source."""

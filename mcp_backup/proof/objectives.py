@@ -30,6 +30,7 @@ METHOD = (
     "people need to notice, to decide, and to find a machine."
 )
 _HOUR = timedelta(hours=1)
+_COMPARED = 5  # drills in the history that the end of the evidence is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ async def recovery(engine: Engine, evidence: Evidence | None = None) -> Recovery
     Raises:
         HistoryUnusable: history or evidence cannot be read.
     """
-    found = evidence or await engine.judging.evidence()
+    found = evidence or await compared(engine, await engine.judging.evidence())
     now, history = engine.now(), engine.history
     newest = await history.newest_copies()
     windows = await history.windows()
@@ -141,6 +142,16 @@ async def recovery(engine: Engine, evidence: Evidence | None = None) -> Recovery
         lost = now - copy.time if copy else None
         sources.append(_source(spec, (lost, worst), drill, sizes.get(key, 0)))
     return _whole(engine.settings, found, sources)
+
+
+async def compared(engine: Engine, evidence: Evidence) -> Evidence:
+    """Return the evidence, with what the history's last drills say that it lacks.
+
+    Raises:
+        HistoryUnusable: the history cannot be read.
+    """
+    runs = await engine.history.runs(verb="drill", limit=_COMPARED)
+    return evidence.against([run.message for run in runs])
 
 
 def _source(

@@ -16,7 +16,7 @@ from mcp_backup.errors import UsageError
 from mcp_backup.proof import report_html, report_markdown
 from mcp_backup.proof.drill import ledger_of
 from mcp_backup.proof.evidence import Evidence, plain
-from mcp_backup.proof.objectives import METHOD, Recovery, recovery
+from mcp_backup.proof.objectives import METHOD, Recovery, compared, recovery
 from mcp_backup.proof.walks import WalkOnRecord, read_walks
 
 _READABLE = 0o644
@@ -46,7 +46,7 @@ async def gathered(engine: Engine) -> ReportFacts:
     Raises:
         HistoryUnusable: history or evidence cannot be read.
     """
-    evidence = await ledger_of(engine).read()
+    evidence = await compared(engine, await ledger_of(engine).read())
     return ReportFacts(
         evidence=evidence,
         recovery=await recovery(engine, evidence),

@@ -88,3 +88,20 @@ async def test_a_drill_whose_evidence_cannot_be_written_is_an_error(system: Syst
         ledger_of(engine).path.mkdir()
         with pytest.raises(HistoryUnusable):
             await drill(engine, ONE)
+
+
+async def test_what_was_cut_off_the_end_is_missed(system: System) -> None:
+    async with system.engine() as engine:
+        await drill(engine, ONE)
+        ledger = ledger_of(engine)
+        first = ledger.path.read_bytes()
+        await drill(engine, ONE)
+        ledger.path.write_bytes(first)
+        assert (await ledger.read()).problems == ()  # the chain does not tell
+        report = await status(engine, around=False)
+        ledger.path.unlink()
+        emptied = await status(engine, around=False)
+    said = "record 2 of the evidence is missing: the last there is, is"
+    assert report.health == "at risk"
+    assert any(f"{said} 1" in reason for reason in report.reasons)
+    assert any(f"{said} none" in reason for reason in emptied.reasons)
