@@ -6,7 +6,7 @@ from typing import Any
 from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 
-from mcp_backup.server.scopes import access_token
+from mcp_backup.server.scopes import LOCAL, access_token
 
 TOO_MANY_CALLS = -32000  # JSON-RPC's code for what a server defines itself
 
@@ -14,7 +14,8 @@ TOO_MANY_CALLS = -32000  # JSON-RPC's code for what a server defines itself
 def limit_calls(most: int) -> ServerMiddleware[Any]:
     """Return the middleware that refuses a client's tool calls beyond `most` at once.
 
-    A client is whoever holds a token; without tokens, one address; on stdio, the one there is.
+    A client is whoever holds a token; where none are needed, one session or connection of this
+    machine's; on stdio, the one there is.
     """
     running: Counter[str] = Counter()
 
@@ -43,5 +44,8 @@ def _client(ctx: ServerRequestContext[Any, Any]) -> str:
     if ctx.request is None:
         return ""
     token = access_token(ctx.request)
-    address = ctx.request.client.host if ctx.request.client else ""
-    return f"{token.client_id if token else ''}@{address}"
+    if token and token.client_id != LOCAL:
+        return token.client_id
+    session = ctx.request.headers.get("mcp-session-id", "")
+    host, port = ctx.request.client or ("", 0)
+    return f"session {session}" if session else f"{host}:{port}"
