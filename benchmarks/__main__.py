@@ -103,7 +103,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
         "--sizes",
         type=int,
         nargs="*",
-        default=[100, 300],
+        default=[100],
         help="other sizes, to see how cost grows",
     )
     parser.add_argument("--most", type=int, default=10_000, help="the most snapshots to list")
