@@ -128,7 +128,7 @@ def no_tree(manifest: Manifest) -> Manifest:
         (more_rows, ("notes", "row-count")),
         (other_bytes, ("tasks", "digest")),
         (no_evidence, ("notes", "no-evidence")),
-        (no_tree, ("notes", "staging-rejected")),
+        (no_tree, ("repository", "integrity")),
     ],
 )
 async def test_a_manifest_that_lies(
