@@ -118,7 +118,8 @@ class SegmentCache:
         path = self._path(place)
         fresh = path.with_name(f"{path.name}-tmp-{token_hex(8)}")
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._directory.chmod(0o700)  # whatever the umask
             with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.writelines((checksum.digest(), *parts))
             fresh.replace(path)

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
 
 from mcp_backup import __version__
-from mcp_backup.handing_out import hand_out
 from mcp_backup.news import alerting
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.server.limits import limit_calls
@@ -96,7 +96,7 @@ def add_backup_tools(
     here may open and close a file that this process has locked.
     """
     if handouts:
-        hand_out(engine, handouts)
+        import_module("mcp_backup.handing_out").hand_out(engine, handouts)
 
     async def source() -> "Engine":
         return engine

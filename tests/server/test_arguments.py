@@ -14,7 +14,7 @@ from tests.server.conftest import Machine, answered, refusal
 async def test_every_tool_says_that_it_takes_no_other_arguments(machine: Machine) -> None:
     async with machine.client() as client:
         listed = await client.list_tools()
-    assert len(listed.tools) == 6
+    assert len(listed.tools) == 7
     for tool in listed.tools:
         assert tool.input_schema["additionalProperties"] is False
 
