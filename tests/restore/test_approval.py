@@ -188,7 +188,7 @@ def test_what_binds_a_plan_and_what_does_not() -> None:
     assert database.differs(replace(database, size=8192, changed_ns=11)) == ""
     assert "absent" in database.differs(Seen("sqlite", "/data/notes.db", "absent"))
     assert "damaged" in database.differs(replace(database, state="damaged"))
-    assert "another file" in database.differs(replace(database, identity="1:3"))
+    assert "another under the same name" in database.differs(replace(database, identity="1:3"))
     assert "settings" in database.differs(replace(database, path="/other.db"))
     files = Seen("files", "/srv", "present", "1:2", {".env": "old", "a": "same"})
     changed = replace(files, signature={".env": "new", "a": "same"})
