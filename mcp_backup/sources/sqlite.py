@@ -1,13 +1,15 @@
 """SQLite databases, captured while other processes write to them, and put back under them.
 
     consistent   a capture is one committed state, whatever is written meanwhile
-    streamed     WAL mode: straight from SQLite's backup, with no copy on disk and nobody held up
+    streamed     WAL mode: from the file where that is what SQLite would read, else straight from
+                 SQLite's backup; with no copy on disk and nobody held up
     brief        rollback modes: writers wait for one copy at full speed, and for nothing else
     harmless     no byte of the live database changes, and no file beside it changes hands
     exact        counts and other evidence are of the very state that was captured
 
 How each of these was measured is in the modules that keep it: `sqlite_reading` (states of a live
-file), `sqlite_pages` (the stream), `sqlite_exclude`, `sqlite_examine`, `sqlite_placement`.
+file), `sqlite_plain` and `sqlite_pages` (the stream), `sqlite_exclude`, `sqlite_examine`,
+`sqlite_placement`.
 """
 
 import grp
@@ -27,8 +29,9 @@ from mcp_backup.sources.sqlite_evidence import ENGINE, facts
 from mcp_backup.sources.sqlite_examine import content_digest, examine, is_sound
 from mcp_backup.sources.sqlite_exclude import empty_tables
 from mcp_backup.sources.sqlite_file import changed_ns, fingerprint
-from mcp_backup.sources.sqlite_pages import copy_to_file, stream
+from mcp_backup.sources.sqlite_pages import copy_to_file
 from mcp_backup.sources.sqlite_placement import place
+from mcp_backup.sources.sqlite_plain import readable
 from mcp_backup.sources.sqlite_reading import Snapshot, begin, connected, snapshot
 from mcp_backup.sources.sqlite_undo import keep, put_back
 
@@ -59,13 +62,13 @@ def capture(spec: SourceSpec, sink: Sink, scratch: Path) -> Evidence:
         SettingsInvalid: `exclude_tables` names no table.
     """
     known = fingerprint(spec)  # before anything is read: then it is never newer than the image
-    with snapshot(spec.name, spec.path, scratch) as seen:
+    with readable() as reader, snapshot(spec.name, spec.path, scratch) as seen:
         sink.notes += seen.notes
         entry = _entry(spec, seen)
         if not seen.blocks_writers and not _excluded(spec):
             found = facts(seen.connection, sink.notes)  # while those who seal pages are starting
             sink.entry(entry)
-            stream(seen.connection, sink.write_at)
+            reader.stream(seen.connection, sink.write_at)
             file = sink.end_file(seen.live.path)
         else:
             copy = scratch / "image"

@@ -17,7 +17,7 @@ import apsw
 from mcp_backup.sources.digest import SEGMENT
 from mcp_backup.sources.sqlite_digest import LOCK_BYTES, ContentDigest, is_whole, page_size
 from mcp_backup.sources.sqlite_file import HEADER_SIZE
-from mcp_backup.sources.sqlite_pages import WriteAt, in_pieces
+from mcp_backup.sources.sqlite_pages import WriteAt, in_pieces, stream
 from mcp_backup.sources.sqlite_wal import all_checkpointed
 
 _PIECE = 16 * SEGMENT
@@ -46,13 +46,33 @@ class Reader:
 
         A read transaction is under way on `connection`. Page 1 may come first or last.
         """
+        file = self._plain(connection)
+        if file is None:
+            return in_pieces(connection, write_at)
+        digest, page = ContentDigest(), page_size(os.pread(file, HEADER_SIZE, 0))
+        for offset, piece in _pieces(file):
+            write_at(offset, piece)
+            passed = page if offset in (0, LOCK_BYTES) else 0
+            digest.update(memoryview(piece)[passed:])
+        return digest.end(os.pread(file, page, 0))
+
+    def stream(self, connection: apsw.Connection, write_at: WriteAt) -> None:
+        """Hand over an image, in pieces or pages, without looking at its content."""
+        file = self._plain(connection)
+        if file is None:
+            stream(connection, write_at)
+            return
+        for offset, piece in _pieces(file):
+            write_at(offset, piece)
+
+    def _plain(self, connection: apsw.Connection) -> int | None:
+        """Return the file, open, if it is what the transaction sees; None if it is not."""
         path = connection.db_filename("main")
-        if path and self._is_all(connection, path):
-            file = self._opened(path)
-            first, size = os.pread(file, HEADER_SIZE, 0), os.fstat(file).st_size
-            if is_whole(first, size):
-                return _read(file, size, page_size(first), write_at)
-        return in_pieces(connection, write_at)
+        if not path or not self._is_all(connection, path):
+            return None
+        file = self._opened(path)
+        first, size = os.pread(file, HEADER_SIZE, 0), os.fstat(file).st_size
+        return file if is_whole(first, size) else None
 
     def _is_all(self, connection: apsw.Connection, path: str) -> bool:
         """Whether the file holds all that the transaction sees, and will as long as it lasts."""
@@ -70,13 +90,11 @@ class Reader:
         return descriptor
 
 
-def _read(file: int, size: int, page: int, write_at: WriteAt) -> str:
-    digest = ContentDigest()
+def _pieces(file: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the file in pieces, each with its offset; the first page comes first."""
+    size = os.fstat(file).st_size
     for offset in range(0, size, _PIECE):
         piece = os.pread(file, _PIECE, offset)
         if len(piece) != min(_PIECE, size - offset):
             raise OSError(errno.EIO, "the file ends before its end")
-        write_at(offset, piece)
-        passed = page if offset in (0, LOCK_BYTES) else 0
-        digest.update(memoryview(piece)[passed:])
-    return digest.end(os.pread(file, page, 0))
+        yield offset, piece

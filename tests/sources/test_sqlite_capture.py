@@ -229,3 +229,20 @@ def test_the_time_of_change_stands_still_while_the_content_does(tmp_path: Path) 
         os.utime(live, ns=(0, live.stat().st_mtime_ns))
     assert len(times) == 1
     assert times == {live.stat().st_mtime_ns}
+
+
+def test_a_database_whose_wal_is_in_the_file_is_read_as_that_file(tmp_path: Path) -> None:
+    live = make(tmp_path / "live.db", fill(5000), "wal")
+    with holding(live, "INSERT INTO t(text) VALUES ('new')", "PRAGMA wal_checkpoint(TRUNCATE)"):
+        taking = Taking(tmp_path)
+        taking.take(database(live))
+        assert taking.image.read_bytes() == live.read_bytes()
+
+
+def test_what_is_only_in_the_wal_is_captured_too(tmp_path: Path) -> None:
+    live = make(tmp_path / "live.db", fill(5000), "wal")
+    with holding(live, "INSERT INTO t(text) VALUES ('new')"):
+        taking = Taking(tmp_path)
+        taking.take(database(live))
+        assert ask(taking.image, "SELECT count(*) FROM t") == 5001
+        assert taking.image.read_bytes() != live.read_bytes()
