@@ -7,20 +7,17 @@ rows are then updated in scattered places, and after that as many are inserted.
 """
 
 import argparse
-import asyncio
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from benchmarks.processes import tree_size
-from benchmarks.programs import RESTIC, Restic, found
-from mcp_backup.opening import initialise, opened
-from mcp_backup.settings import Settings
-from mcp_backup.settings_sections import DatabaseSettings, RepositorySettings
-from mcp_backup.verbs import CreateRequest
+from benchmarks.edits import Save, settings_for, tell
+from benchmarks.programs import RESTIC, found
+from mcp_backup.settings_sections import DatabaseSettings
 
 _DATABASE = "mcp_backup_benchmark"
 _WORDS = "a memory of some length, as agents keep them, with words that come again and again"
@@ -71,50 +68,29 @@ def _measure(
     steps: dict[str, str],
     sql: Callable[[str], None],
 ) -> None:
-    settings = Settings(
-        repository=RepositorySettings(location=str(work / "ours"), password_file=work / "ours.key"),
-        databases=(
-            DatabaseSettings.model_validate(
-                {
-                    "name": "bench",
-                    "kind": "postgres",
-                    "host": arguments.host,
-                    "port": arguments.port,
-                    "user": arguments.user,
-                    "dbname": _DATABASE,
-                }
-            ),
-        ),
-        state_dir=work / "state",
+    source = DatabaseSettings.model_validate(
+        {
+            "name": "bench",
+            "kind": "postgres",
+            "host": arguments.host,
+            "port": arguments.port,
+            "user": arguments.user,
+            "dbname": _DATABASE,
+        }
     )
-    asyncio.run(initialise(settings))
-    peers: dict[str, Restic] = {}
-    for name in _DUMPS:
-        home = work / str(len(peers))
-        peers[name] = Restic(home, home / "live")
-        peers[name].create_repository()
-    print("| | dump | mcp-backup |" + "".join(f" {name} |" for name in peers))
-    print("|---" * (3 + len(peers)) + "|")
-    for step, statement in steps.items():
-        sql(statement)
-        before = tree_size(work / "ours")
-        read = asyncio.run(_created(settings))
-        cells = [f"{read / 1e6:.1f} MB", f"{(tree_size(work / 'ours') - before) / 1e6:.2f} MB"]
-        for name, peer in peers.items():
-            (peer.home / "live").mkdir(exist_ok=True)
-            dump = peer.home / "live" / "bench.dump"
-            command = ["pg_dump", *place, "-Fc", *_DUMPS[name], "-f", str(dump), _DATABASE]
-            subprocess.run(command, check=True)
-            before = peer.repository_size()
-            peer.changed()
-            cells.append(f"{(peer.repository_size() - before) / 1e6:.2f} MB")
-        print(f"| {step} | {' | '.join(cells)} |", flush=True)
 
+    def dumped(*options: str) -> Save:
+        command = ["pg_dump", *place, "-Fc", *options, _DATABASE]
+        return lambda directory: subprocess.run(
+            [*command, "-f", str(directory / "bench.dump")], check=True
+        )
 
-async def _created(settings: Settings) -> int:
-    """Back up; return the bytes read."""
-    async with opened(settings) as engine:
-        return (await engine.create(CreateRequest(verify=False))).read_bytes
+    tell(
+        work,
+        settings_for(work, source),
+        {step: partial(sql, statement) for step, statement in steps.items()},
+        {name: dumped(*options) for name, options in _DUMPS.items()},
+    )
 
 
 if __name__ == "__main__":
