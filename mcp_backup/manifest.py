@@ -207,9 +207,10 @@ def _count(value: object) -> int:
 
 
 def _seconds(value: object) -> float:
-    if type(value) not in (int, float) or not isfinite(value) or value < 0:  # type: ignore[arg-type,operator]
-        raise TypeError(f"{value!r:.60} is not a number of seconds")
-    return value  # type: ignore[return-value]
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
+    if isfinite(number) and number >= 0:
+        return number
+    raise TypeError(f"{value!r:.60} is not a number of seconds")
 
 
 def _truth(value: object) -> bool:

@@ -7,6 +7,8 @@
                the settings name a tool for that
 
 A document is one call, so a crash leaves each of them old or new, and doing it again does no harm.
+Where the settings say that the tool does not replace, it is two, and a crash between them leaves
+the document gone: it is staged and in the undo point, and the next start gives it back.
 The documents are read page by page: a server that changes meanwhile may give a mixture, which is
 said.
 
