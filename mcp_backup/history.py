@@ -179,9 +179,9 @@ class History:
         """Return what verifications have found of backups since they were made, by backup id."""
         return await self._read(queries.proofs)
 
-    async def slots_since(self, since: datetime) -> set[str]:
-        """Return the slots of runs begun since then that `begin` would refuse now."""
-        return await self._read(lambda db: queries.taken_slots(db, since, self._now()))
+    async def slots_since(self, since: datetime, at: datetime | None = None) -> set[str]:
+        """Return the slots of runs begun since then that `begin` would refuse `at` a time, or now."""
+        return await self._read(lambda db: queries.taken_slots(db, since, at or self._now()))
 
     async def knows(self, slot: str) -> bool:
         """Whether a run for that slot is on record."""

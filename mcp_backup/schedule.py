@@ -134,7 +134,7 @@ class _Leader:
         since = await to_thread.run_sync(_first_run, self._engine.state / "schedule.since", now)
         since = max(since, now - _LOOK_BACK)
         try:
-            taken = await self._engine.history.slots_since(now - 2 * _LOOK_BACK)
+            taken = await self._engine.history.slots_since(now - 2 * _LOOK_BACK, now)
         except HistoryUnusable as error:
             self._complain(f"what was missed is not caught up: {error}")
             taken, since = set(), max(since, self._seen)
