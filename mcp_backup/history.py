@@ -180,7 +180,7 @@ class History:
         return await self._read(queries.proofs)
 
     async def slots_since(self, since: datetime, at: datetime | None = None) -> set[str]:
-        """Return the slots of runs begun since then that `begin` would refuse `at` a time, or now."""
+        """Return the slots of runs begun since then that `begin` would refuse at a time, or now."""
         return await self._read(lambda db: queries.taken_slots(db, since, at or self._now()))
 
     async def knows(self, slot: str) -> bool:
