@@ -12,6 +12,8 @@ A file's bytes arrive in order, except that an image's first slot is kept until 
 backup writes the first page last, so that a copy cut short is never mistaken for a database.
 """
 
+import errno
+import os
 from dataclasses import asdict
 
 from mcp_backup.arena import SLOT_SIZE, Arena
@@ -82,6 +84,20 @@ class Sink:
         else:
             self._overwrite(offset, memoryview(data))
 
+    def write_file(self, file: int) -> None:
+        """Append all bytes of the open file `file`, read straight into the slots.
+
+        Raises:
+            OSError: it ends before the end that it had at first, or cannot be read.
+        """
+        size, start = os.fstat(file).st_size, 0
+        while start < size:
+            got = os.preadv(file, [self._room()[: size - start]], start)
+            if not got:
+                raise OSError(errno.EIO, "the file ends before its end")
+            self._count(got)
+            start += got
+
     def end_file(self, original: str) -> FileEvidence:
         """Send what is left of the file and its end; return what was seen of it.
 
@@ -103,14 +119,21 @@ class Sink:
         self.notes.append(sentence)
 
     def _append(self, view: memoryview) -> None:
+        self._room()[: len(view)] = view
+        self._count(len(view))
+
+    def _room(self) -> memoryview:
+        """Return what is free of the slot being filled: a byte at least."""
         if self._slot < 0:
             self._slot = self._free_slot()
             self._content = self._arena.content(self._slot)
-        end = self._used + len(view)
-        self._content[self._used : end] = view
-        self._used = end
-        self._position += len(view)
-        if end == SLOT_SIZE:
+        return self._content[self._used :]
+
+    def _count(self, length: int) -> None:
+        """Take the next `length` bytes of the slot for written."""
+        self._used += length
+        self._position += length
+        if self._used == SLOT_SIZE:
             self._finish_slot()
 
     def _skip(self, length: int) -> None:

@@ -17,8 +17,11 @@ import os
 import pwd
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.sources.holders import holders_of
@@ -29,7 +32,7 @@ from mcp_backup.sources.sqlite_evidence import ENGINE, facts
 from mcp_backup.sources.sqlite_examine import content_digest, examine, is_sound
 from mcp_backup.sources.sqlite_exclude import empty_tables
 from mcp_backup.sources.sqlite_file import changed_ns, fingerprint
-from mcp_backup.sources.sqlite_pages import copy_to_file
+from mcp_backup.sources.sqlite_pages import copy_to_file, stream
 from mcp_backup.sources.sqlite_placement import place
 from mcp_backup.sources.sqlite_plain import readable
 from mcp_backup.sources.sqlite_reading import Snapshot, begin, connected, snapshot
@@ -48,8 +51,6 @@ __all__ = [
     "value_of",
 ]
 
-_READ = 1 << 20
-
 
 def capture(spec: SourceSpec, sink: Sink, scratch: Path) -> Evidence:
     """Read one consistent image of the database into `sink`, first page last.
@@ -66,9 +67,8 @@ def capture(spec: SourceSpec, sink: Sink, scratch: Path) -> Evidence:
         sink.notes += seen.notes
         entry = _entry(spec, seen)
         if not seen.blocks_writers and not _excluded(spec):
-            found = facts(seen.connection, sink.notes)  # while those who seal pages are starting
             sink.entry(entry)
-            reader.stream(seen.connection, sink.write_at)
+            found = _streamed(sink, reader.plain(seen.connection), seen.connection)
             file = sink.end_file(seen.live.path)
         else:
             copy = scratch / "image"
@@ -88,6 +88,25 @@ def holders(spec: SourceSpec) -> list[Holder]:
     return holders_of([real, f"{real}-wal", f"{real}-shm", f"{real}-journal"])
 
 
+def _streamed(sink: Sink, plain: int | None, connection: apsw.Connection) -> dict[str, Any]:
+    """Send the image that the transaction on `connection` sees, and return its facts.
+
+    Those are found meanwhile where a plain file is read, which leaves the connection free.
+    """
+    if plain is None:
+        found = facts(connection, sink.notes)
+        stream(connection, sink.write_at)
+        return found
+    with ThreadPoolExecutor(1) as meanwhile:
+        asked = meanwhile.submit(facts, connection, sink.notes)
+        try:
+            sink.write_file(plain)
+        except BaseException:
+            connection.interrupt()  # nobody wants the facts any more
+            raise
+        return asked.result()
+
+
 def _from_copy(
     spec: SourceSpec, sink: Sink, copy: Path, entry: Entry, original: str
 ) -> tuple[FileEvidence, dict[str, Any]]:
@@ -102,8 +121,7 @@ def _from_copy(
         connection.close()
     sink.entry(entry)
     with open(copy, "rb", buffering=0) as file:
-        while piece := file.read(_READ):
-            sink.write(piece)
+        sink.write_file(file.fileno())
     return sink.end_file(original), {**found, "excluded": excluded}
 
 

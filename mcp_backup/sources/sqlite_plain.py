@@ -17,7 +17,7 @@ import apsw
 from mcp_backup.sources.digest import SEGMENT
 from mcp_backup.sources.sqlite_digest import LOCK_BYTES, ContentDigest, is_whole, page_size
 from mcp_backup.sources.sqlite_file import HEADER_SIZE
-from mcp_backup.sources.sqlite_pages import WriteAt, in_pieces, stream
+from mcp_backup.sources.sqlite_pages import WriteAt, in_pieces
 from mcp_backup.sources.sqlite_wal import all_checkpointed
 
 _PIECE = 16 * SEGMENT
@@ -46,7 +46,7 @@ class Reader:
 
         A read transaction is under way on `connection`. Page 1 may come first or last.
         """
-        file = self._plain(connection)
+        file = self.plain(connection)
         if file is None:
             return in_pieces(connection, write_at)
         digest, page = ContentDigest(), page_size(os.pread(file, HEADER_SIZE, 0))
@@ -56,17 +56,11 @@ class Reader:
             digest.update(memoryview(piece)[passed:])
         return digest.end(os.pread(file, page, 0))
 
-    def stream(self, connection: apsw.Connection, write_at: WriteAt) -> None:
-        """Hand over an image, in pieces or pages, without looking at its content."""
-        file = self._plain(connection)
-        if file is None:
-            stream(connection, write_at)
-            return
-        for offset, piece in _pieces(file):
-            write_at(offset, piece)
+    def plain(self, connection: apsw.Connection) -> int | None:
+        """Return the file, open, if it is what the transaction sees; None if it is not.
 
-    def _plain(self, connection: apsw.Connection) -> int | None:
-        """Return the file, open, if it is what the transaction sees; None if it is not."""
+        It stays open, and what the transaction sees, as long as the transaction lasts.
+        """
         path = connection.db_filename("main")
         if not path or not self._is_all(connection, path):
             return None
