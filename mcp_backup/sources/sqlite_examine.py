@@ -144,8 +144,9 @@ def _table(connection: apsw.Connection, table: str) -> list[str]:
 
 
 def _foreign_keys(connection: apsw.Connection, evidence: Evidence | None) -> list[Finding]:
-    facts = evidence.facts if evidence is not None else {}
-    before = facts.get("foreign_key_violations", 0)
+    before = evidence.facts.get("foreign_key_violations") if evidence is not None else 0
+    if before is None:
+        return []  # not counted then: the source may have had them all along
     counts: dict[tuple[str, str], int] = {}
     try:
         for fault in foreign_key_faults(connection):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ def test_a_whole_copy_has_no_findings_and_stays_as_it_is(tmp_path: Path, mode: s
     assert sqlite.examine(staged.directory, staged.evidence) == []
     assert staged.image.read_bytes() == before
     assert os.listdir(staged.directory) == names
+
+
+def test_violations_that_were_not_counted_at_the_capture_are_not_held_against_the_copy(
+    tmp_path: Path,
+) -> None:
+    staged = Staged(tmp_path)
+    facts = {k: v for k, v in staged.evidence.facts.items() if k != "foreign_key_violations"}
+    assert sqlite.examine(staged.directory, replace(staged.evidence, facts=facts)) == []
 
 
 def _flip(staged: Staged) -> None:
