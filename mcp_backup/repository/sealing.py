@@ -10,6 +10,8 @@ The frames of the child, one answer to each, in order:
     hash     slot; payload: uint32 (start, length) a chunk      → hashed; payload: 32 bytes a chunk
     seal     slot; payload: uint32 (start, length) a chunk      → sealed; payload: uint32 (length,
                                                                   plain length or 0) a blob
+    both     slot; payload: uint32 (start, length) a chunk      → sealed; payload: what hashed has,
+                                                                  then what sealed has
     open     file, path                                         → opened
     unseal   slot, file; payload: PIECE records                 → unsealed, or damaged: message
     close    file                                               → closed
@@ -133,6 +135,9 @@ def answer(sealer: SlotSealer, frame: Frame) -> Frame:
             return Frame("sealed", {}, sealer.seal(slot, frame.payload))
         case "unseal":
             return unsealed(sealer, sealer.arena.sealed(slot), file, frame.payload)
+        case "both":
+            hashed = sealer.hash(slot, frame.payload)
+            return Frame("sealed", {}, hashed + sealer.seal(slot, frame.payload))
         case "open":
             sealer.open(file, frame.fields["path"])
             return Frame("opened", {}, b"")

@@ -6,9 +6,10 @@ leaves are packs and blobs that nothing refers to; `prune` removes them.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from mmap import MAP_PRIVATE, mmap
 
 import anyio
@@ -19,7 +20,7 @@ from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.format.blob import BlobKind, Compressor
 from mcp_backup.format.chunking import laid
 from mcp_backup.format.crypto import Sealer
-from mcp_backup.format.ids import BlobId, PackId, digest
+from mcp_backup.format.ids import ID_SIZE, BlobId, PackId, digest
 from mcp_backup.format.index import PackListing, encode_index
 from mcp_backup.format.pack import (
     TARGET_SIZE,
@@ -104,6 +105,7 @@ class Writer:
             kind: set() for kind in BlobKind
         }
         self._listings: list[PackListing] = []
+        self._expects_new = False  # of the chunks of the next slot
 
     async def save(self, kind: BlobKind, plaintext: bytes) -> BlobId:
         """Save one blob, small enough to be sealed here: a tree, a manifest, a settings file."""
@@ -136,28 +138,44 @@ class Writer:
             unknown = [n for n in range(len(lengths)) if not self._has(known, n)]
             if not unknown:
                 return known
-            asked = [number for n in unknown for number in asked[2 * n : 2 * n + 2]]
-        hashed = ids = await self._pool.hash(slot, asked)
+            asked = _chosen(asked, unknown)
+        hashed = ids = await self._save_chunks(slot, asked)
         if known:
             ids = _filled(known, unknown, hashed)
-        chunks: list[int] = []
-        new: list[BlobId] = []
-        for at in range(0, len(asked), 2):
-            blob = BlobId(hashed[16 * at : 16 * at + 32])
-            if self._claim(BlobKind.DATA, blob):
-                chunks += asked[at : at + 2]
-                new.append(blob)
-        if new:
-            try:
-                sizes = await self._pool.seal(slot, chunks)
-            except BaseException:  # a source that fails is left behind, and others may hold these
-                self._claimed[BlobKind.DATA].difference_update(new)
-                raise
-            self.totals.plain += sum(chunks[1::2])
-            blobs = list(zip(new, sizes[::2], sizes[1::2], strict=True))
-            sealed = self._pool.arena.sealed(slot)[: sum(sizes[::2])]
-            await self._append(BlobKind.DATA, sealed, blobs)
         return ids
+
+    async def _save_chunks(self, slot: int, chunks: Sequence[int]) -> bytes:
+        """Save those of the chunks that are new; return the ids of all.
+
+        Where those of the last slot were, these most likely are too, as they are in all of a first
+        backup: so they are sealed unasked, and what proves to be stored already is dropped.
+        """
+        sealed = self._pool.arena.sealed(slot)
+        if self._expects_new:
+            ids, sizes = await self._pool.hash_and_seal(slot, chunks)
+            new = self._claim_all(ids)
+            if 2 * len(new) < len(sizes):
+                sizes = _gathered(sealed, sizes, new)
+        else:
+            ids = await self._pool.hash(slot, chunks)
+            new = self._claim_all(ids)
+            sizes = await self._sealed(slot, chunks, ids, new) if new else ()
+        self._expects_new = 2 * len(new) == len(chunks)
+        if new:
+            self.totals.plain += sum(chunks[2 * n + 1] for n in new)
+            blobs = [(_nth(ids, n), *size) for n, size in zip(new, _pairs(sizes), strict=True)]
+            await self._append(BlobKind.DATA, sealed[: sum(sizes[::2])], blobs)
+        return ids
+
+    async def _sealed(
+        self, slot: int, chunks: Sequence[int], ids: bytes, new: Sequence[int]
+    ) -> Sequence[int]:
+        """Seal the new ones of the chunks, which have been claimed; return their sizes."""
+        try:
+            return await self._pool.seal(slot, _chosen(chunks, new))
+        except BaseException:  # a source that fails is left behind, and others may hold these
+            self._claimed[BlobKind.DATA].difference_update(_nth(ids, n) for n in new)
+            raise
 
     async def save_sealed(
         self, kind: BlobKind, sealed: bytes, blobs: Sequence[tuple[BlobId, int, int]]
@@ -180,8 +198,11 @@ class Writer:
             self._room.release()
 
     def _has(self, ids: bytes, n: int) -> bool:
-        blob = BlobId(ids[32 * n : 32 * n + 32])
-        return self._index.position(BlobKind.DATA, blob) is not None
+        return self._index.position(BlobKind.DATA, _nth(ids, n)) is not None
+
+    def _claim_all(self, ids: bytes) -> list[int]:
+        """Claim data blobs; return the numbers of those that the caller has to save."""
+        return [n for n in range(len(ids) // ID_SIZE) if self._claim(BlobKind.DATA, _nth(ids, n))]
 
     def _claim(self, kind: BlobKind, blob: BlobId) -> bool:
         """Tell whether the caller is the first to save this blob, and so has to."""
@@ -260,6 +281,32 @@ class Writer:
         for listing in listings:
             for entry in listing.entries:
                 self._claimed[entry.kind].discard(entry.id)
+
+
+def _nth(ids: bytes, n: int) -> BlobId:
+    return BlobId(ids[ID_SIZE * n : ID_SIZE * n + ID_SIZE])
+
+
+def _pairs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    return zip(numbers[::2], numbers[1::2], strict=True)
+
+
+def _chosen(pairs: Sequence[int], places: Sequence[int]) -> list[int]:
+    """Return the pairs of numbers at those places, end to end."""
+    return [number for n in places for number in pairs[2 * n : 2 * n + 2]]
+
+
+def _gathered(sealed: memoryview, sizes: Sequence[int], places: Sequence[int]) -> Sequence[int]:
+    """Move the blobs at those places, of all that lie end to end, to the front; return their sizes.
+
+    `sizes` are as `SealingPool.seal` returns them.
+    """
+    starts, end = list(accumulate(sizes[::2], initial=0)), 0
+    for n in places:
+        length = sizes[2 * n]
+        sealed[end : end + length] = sealed[starts[n] : starts[n] + length]
+        end += length
+    return _chosen(sizes, places)
 
 
 def _filled(ids: bytes, places: Sequence[int], found: bytes) -> bytes:

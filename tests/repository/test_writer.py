@@ -63,6 +63,23 @@ async def test_each_blob_is_stored_once_however_often_and_however_concurrently_i
 
 
 @HOW
+async def test_what_comes_again_among_much_that_is_new_is_stored_once(thread_requests: int) -> None:
+    fresh_words = [cut(words(SLOT_SIZE, n)) for n in range(4)]
+    small = [chunk[: 1000 + n] for n, chunk in enumerate(cut(noise(SLOT_SIZE // 2, 9)))]
+    mixed = small + fresh_words[0][:3] + [small[0], small[5]] + cut(noise(SLOT_SIZE // 4, 10))
+    slots = [*fresh_words, mixed, fresh_words[1], mixed[::-1], small]
+    async with bench(thread_requests) as it:
+        async with it.writer() as writer:
+            ids = [await it.save(writer, chunks) for chunks in slots]
+        other = await fresh(it)
+        found = await stored(other)
+        for chunks, blobs in zip(slots, ids, strict=True):
+            assert await Bench(other, it.pool).load(blobs) == b"".join(chunks)
+        assert (await check(it.repository, Level.DATA)).findings == ()
+    assert found == Counter({(BlobKind.DATA, digest(c)) for chunks in slots for c in chunks})
+
+
+@HOW
 async def test_everything_is_indexed_and_reads_back_after_a_flush(thread_requests: int) -> None:
     data = [words(SLOT_SIZE, n) for n in range(3)] + [noise(SLOT_SIZE - 1, n) for n in range(3)]
     blobs: dict[int, Sequence[BlobId]] = {}
