@@ -173,8 +173,12 @@ class Archiver:
             return all((BlobKind.DATA, blob) in index for blob in node.content or ())
         if node.subtree is None or (BlobKind.TREE, node.subtree) not in index:
             return False
-        children = await self._repository.load_tree(node.subtree)
-        return all([await self._complete(child) for child in children])
+        if node.subtree not in index.whole:
+            for child in await self._repository.load_tree(node.subtree):
+                if not await self._complete(child):
+                    return False
+            index.whole.add(node.subtree)
+        return True
 
     async def _capture(
         self, spec: SourceSpec, known: Known | None, listener: Listener

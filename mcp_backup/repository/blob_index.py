@@ -45,10 +45,15 @@ class Location(NamedTuple):
 
 
 class BlobIndex:
-    """Finds blobs, and lists packs. Reads may come from any thread while nobody adds."""
+    """Finds blobs, and lists packs. Reads may come from any thread while nobody adds.
+
+    Nothing ever leaves an index, so what it was once found to have whole it has: `whole` are the
+    directories below which it has every blob, as far as somebody looked.
+    """
 
     def __init__(self) -> None:
         """Begin empty."""
+        self.whole: set[BlobId] = set()
         self._entries = bytearray()
         self._count = 0
         self._table = array("I", bytes(4 * _SMALLEST_TABLE))

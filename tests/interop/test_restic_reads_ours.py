@@ -19,7 +19,7 @@ from mcp_backup.settings_sections import ConfigSettings
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import BackupType, CreateRequest, Level, RestoreRequest
 from tests.interop.conftest import Restic
-from tests.system import System, bodies, change, make_system
+from tests.system import System, bodies, change, make_system, settled
 
 ODD_NAMES = (
     "with space.txt",
@@ -260,6 +260,26 @@ async def test_an_index_that_restic_rebuilds_is_as_good(system: System, judge: R
     lost.unlink()
     judge("rebuild-index")
     await assert_intact(system, 3)
+
+
+async def test_what_the_repository_lost_is_stored_again_by_a_server_that_had_seen_it(
+    tmp_path: Path, restic: Restic
+) -> None:
+    system = await make_system(tmp_path / "system")
+    judge = restic.at(system.repository, system.password)
+    await settled(system)
+    async with system.engine() as engine:
+        await engine.create(CreateRequest())
+        for _ in range(2):
+            report = await engine.create(CreateRequest(BackupType.INCREMENTAL, ("notes",)))
+            assert report.outcomes[0].outcome == "unchanged"
+        largest = max((system.repository / "data").rglob("*"), key=lambda pack: pack.stat().st_size)
+        largest.unlink()
+        judge("rebuild-index")
+        report = await engine.create(CreateRequest(BackupType.INCREMENTAL, ("notes",)))
+        assert report.outcomes[0].outcome == "stored"
+        assert report.verification == "passed"
+        assert (await engine.verify(report.backup_id, Level.RESTORE)).ok
 
 
 async def test_restic_clears_up_after_a_backup_of_ours_that_was_killed(
