@@ -34,6 +34,7 @@ from mcp_backup.repository.keys import load_key_file
 from mcp_backup.repository.objects import about, identity_in, pack_name
 from mcp_backup.repository.pack_examining import PackExaminer, in_threads
 from mcp_backup.repository.repository import Repository, aside, for_each
+from mcp_backup.tasks import task_group
 from mcp_backup.verbs import CheckFinding, CheckReport, Level
 
 _PACKS_AT_ONCE = 2  # one being examined, one being fetched
@@ -58,12 +59,13 @@ async def check(
     roots = await checker.snapshots()
     await checker.index_files()
     packs = await checker.packs(whole=level != Level.STRUCTURE)
-    await checker.trees(roots)
-    if level != Level.STRUCTURE:
-        await for_each(checker.pack, packs, _PACKS_AT_ONCE)
+    async with task_group() as tasks:  # trees keep this process busy, packs its workers
+        tasks.start_soon(checker.trees, roots)
+        if level != Level.STRUCTURE:
+            await for_each(checker.pack, packs, _PACKS_AT_ONCE)
     return CheckReport(
         level=Level(level),
-        findings=tuple(checker.findings),
+        findings=(*checker.findings, *checker.in_packs),
         snapshots=len(roots),
         packs=checker.index.pack_count,
         blobs=len(checker.index),
@@ -89,11 +91,13 @@ class _Checker:
     listener: Listener
     examine: PackExaminer
     findings: list[CheckFinding] = field(default_factory=list)
+    in_packs: list[CheckFinding] = field(default_factory=list)  # those of the packs' bytes
     index: BlobIndex = field(default_factory=BlobIndex)
     read_bytes: int = 0
     _seen: bytearray = field(default_factory=bytearray)  # a bit for each entry of the index
     _absent: set[BlobId] = field(default_factory=set)  # trees in no index, reported
     _sizes: dict[str, int] = field(default_factory=dict)  # packs in the store
+    _judging: anyio.Lock = field(default_factory=anyio.Lock)  # a parsed tree is ten times its bytes
     _done: int = 0
     _total: int = 0
 
@@ -198,7 +202,10 @@ class _Checker:
             return []
         self._seen[position >> 3] |= 1 << (position & 7)
         data = await self._load(place)
-        return [] if data is None else await aside(len(data), lambda: self._judge(place, data))
+        if data is None:
+            return []
+        async with self._judging:
+            return await aside(len(data), lambda: self._judge(place, data))
 
     async def _load(self, place: _Place) -> bytes | None:
         problem: BackupError | None = None
@@ -256,9 +263,9 @@ class _Checker:
         """Have one pack examined, byte by byte."""
         name = pack_name(pack)
         try:
-            self.findings.extend(await self.examine(pack, self.index.entries(pack)))
+            self.in_packs += await self.examine(pack, self.index.entries(pack))
         except _WRONG as error:
-            self.report("damaged-pack", name, error)
+            self.in_packs.append(CheckFinding("damaged-pack", name, str(error)))
         self.read_bytes += self._sizes[name]
         await self._progress("packs", self._sizes[name])
 

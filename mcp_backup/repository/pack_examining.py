@@ -5,14 +5,21 @@ pool only tells that all is well: where it is not, the thread finds out what is 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from itertools import accumulate
 
 from anyio import to_thread
 
 from mcp_backup.arena import SLACK, SLOT_SIZE
 from mcp_backup.errors import IntegrityError
-from mcp_backup.format.crypto import MasterKey, Sealer
+from mcp_backup.format.crypto import OVERHEAD, MasterKey, Sealer
 from mcp_backup.format.ids import PackId, digest
-from mcp_backup.format.pack import PackEntry, decode_header, sealed_header_length
+from mcp_backup.format.pack import (
+    PackEntry,
+    decode_header,
+    encode_header,
+    sealed_header_length,
+)
 from mcp_backup.repository.objects import pack_name
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository, unseal_blob
@@ -37,50 +44,71 @@ def in_threads(repository: Repository) -> PackExaminer:
 
 
 def in_pool(repository: Repository, pool: SealingPool) -> PackExaminer:
-    """Return an examiner that has the pool's workers prove a pack's blobs."""
+    """Return an examiner that has the pool's workers prove a pack's blobs, a slot at a time."""
 
     async def examine(pack: PackId, entries: Sequence[PackEntry]) -> Sequence[CheckFinding]:
+        try:
+            if await _Proof(repository, pool, pack).holds(entries):
+                return ()
+        except IntegrityError:
+            pass  # which blobs are damaged, and what else, is found out below
         data = await repository.store.get(pack_name(pack))
-        proof = _Proof(pool, memoryview(data))
-        async with task_group() as tasks:
-            for batch in _batches(entries):
-                slot = await pool.slots.take()
-                tasks.start_soon(proof.prove, slot, batch)
-            findings = await to_thread.run_sync(_examine_frame, repository.key, pack, entries, data)
-        if proof.failed:
-            return await to_thread.run_sync(examine_pack, repository.key, pack, entries, data)
-        return findings
+        return await to_thread.run_sync(examine_pack, repository.key, pack, entries, data)
 
     return examine
 
 
 class _Proof:
-    """The blobs of one pack, `data`, being proven by a pool."""
+    """One pack being read once, from its start to its end: every byte hashed, every blob proven."""
 
-    def __init__(self, pool: SealingPool, data: memoryview) -> None:
-        self.failed = False
-        self._pool, self._data = pool, data
+    def __init__(self, repository: Repository, pool: SealingPool, pack: PackId) -> None:
+        self._repository, self._pool, self._pack = repository, pool, pack
+        self._name, self._whole = pack_name(pack), sha256()
 
-    async def prove(self, slot: int, batch: Sequence[PackEntry]) -> None:
+    async def holds(self, entries: Sequence[PackEntry]) -> bool:
+        """Tell whether the pack is what its name, its header and the index say.
+
+        Raises:
+            IntegrityError: a blob of it is not what its id says, or it ends too early.
+        """
+        if not entries or not _seamless(entries):
+            return False
+        async with task_group() as tasks:
+            for batch in _batches(entries):
+                start, end = batch[0].offset, batch[-1].offset + batch[-1].length
+                sealed = await self._read(start, end - start)
+                tasks.start_soon(self._prove, await self._pool.slots.take(), batch, sealed)
+        tail = await self._read(end)
+        header = _header(Sealer(self._repository.key), tail, end + len(tail))
+        return header == encode_header(entries) and self._whole.digest() == self._pack
+
+    async def _read(self, offset: int, length: int | None = None) -> bytes:
+        data = await self._repository.store.get(self._name, offset, length)
+        await to_thread.run_sync(self._whole.update, data)
+        return data
+
+    async def _prove(self, slot: int, batch: Sequence[PackEntry], sealed: bytes) -> None:
         """Prove a batch, neighbours all, in a slot, which is given back."""
-        start, end = batch[0].offset, batch[-1].offset + batch[-1].length
-        sealed = self._data[start:end]
+        start = batch[0].offset
         pieces = b"".join(
             PIECE.pack(entry.offset - start, entry.length, entry.plain_length, 0, entry.id)
             for entry in batch
         )
         try:
-            if len(sealed) < end - start:  # what the slot held before is not of this pack
-                self.failed = True
-            elif len(sealed) > _ROOM:
-                await self._pool.unseal_bytes(bytes(sealed), pieces)
+            if len(sealed) > _ROOM:
+                await self._pool.unseal_bytes(sealed, pieces)
             else:
                 self._pool.arena.sealed(slot)[: len(sealed)] = sealed
                 await self._pool.unseal(slot, pieces)
-        except IntegrityError:
-            self.failed = True
         finally:
             self._pool.slots.give_back(slot)
+
+
+def _seamless(entries: Sequence[PackEntry]) -> bool:
+    """Whether the entries fill a pack from its start, one after the other."""
+    ends = accumulate(entry.length for entry in entries)
+    starts = [entry.offset for entry in entries]
+    return starts == [0, *ends][:-1] and all(entry.length >= OVERHEAD for entry in entries)
 
 
 def _batches(entries: Sequence[PackEntry]) -> Iterator[list[PackEntry]]:
@@ -119,7 +147,7 @@ def _examine_frame(
         fact = f"{name}: {len(data)} bytes do not hash to its name"
         findings.append(CheckFinding("damaged-pack", name, fact))
     try:
-        header = _header(sealer, data)
+        header = decode_header(_header(sealer, data, len(data)))
     except IntegrityError as error:
         findings.append(CheckFinding("damaged-pack", name, f"{name}: {error}"))
     else:
@@ -129,9 +157,10 @@ def _examine_frame(
     return findings
 
 
-def _header(sealer: Sealer, data: bytes) -> list[PackEntry]:
-    length = sealed_header_length(data[-4:], len(data))
-    return decode_header(sealer.unseal(data[-4 - length : -4]))
+def _header(sealer: Sealer, data: bytes, size: int) -> bytes:
+    """Return the header that lies at the end of `data`, the end of a pack of `size` bytes."""
+    length = sealed_header_length(data[-4:], size)
+    return sealer.unseal(data[-4 - length : -4])
 
 
 def _damaged(
