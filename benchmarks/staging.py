@@ -6,6 +6,7 @@ What `restic restore` and `borg extract` do; the product itself always examines 
 """
 
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
@@ -19,13 +20,16 @@ from mcp_backup.settings import load_settings
 
 
 async def _staged(config: Path, out: Path) -> None:
-    async with opened(load_settings(config, os.environ, Path.cwd())) as engine:
+    async with (
+        opened(load_settings(config, os.environ, Path.cwd())) as engine,
+        sealing_pool(engine.repository.key) as pool,
+    ):
+        pool.begin()  # as a verification of something large does
         backup = await engine.catalog.find("latest")
         node = await engine.catalog.tree(backup, "databases/memory")
         file = await _only_file(engine.repository, node)
         assert file.content is not None
-        async with sealing_pool(engine.repository.key) as pool:
-            await stage_file(engine.repository, pool, file.content, out)
+        await stage_file(engine.repository, pool, file.content, out)
 
 
 async def _only_file(repository: Repository, node: Node) -> Node:
@@ -35,5 +39,6 @@ async def _only_file(repository: Repository, node: Node) -> Node:
 
 
 if __name__ == "__main__":
+    gc.disable()  # as the program itself does while it starts
     Path(sys.argv[2]).touch()
     asyncio.run(_staged(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -97,6 +97,23 @@ class BlobIndex:
         number = self.position(kind, identity)
         return None if number is None else self._location(number)
 
+    def find_each(
+        self, kind: BlobKind, identities: Iterable[BlobId]
+    ) -> Iterator[tuple[BlobId, Location | None]]:
+        """Yield what `find` returns for each, in order: faster, where neighbours share a pack."""
+        first, end, pack = 0, 0, PackId(b"")
+        unpack, entries = _PLACE.unpack_from, self._entries
+        for identity in identities:
+            number = self.position(kind, identity)
+            if number is None:
+                yield identity, None
+                continue
+            if not first <= number < end:
+                at = bisect_right(self._starts, number) - 1
+                first, pack = self._starts[at], self._packs[at]
+                end = self._starts[at + 1] if at + 1 < len(self._starts) else self._count
+            yield identity, Location(pack, *unpack(entries, number * _SIZE + _HANDLE))
+
     def find_all(self, kind: BlobKind, identity: BlobId) -> list[Location]:
         """Return every place where the blob lies, the one that `find` gives first."""
         mask = len(self._table) - 1

@@ -184,6 +184,8 @@ class SealingPool:
 
     def begin(self) -> None:
         """Have the processes started, without waiting; until they are there, a thread works."""
+        if self._processes:
+            return
         self._thread_requests = sys.maxsize
         self._tasks.start_soon(self._begin)
 

@@ -26,6 +26,7 @@ from mcp_backup.repository.sealing import NO_FILE, PIECE
 from mcp_backup.tasks import task_group
 
 _READ = SLOT_SIZE + SLACK  # the largest read: what a slot takes
+_MANY = 4_000  # chunks, 64 MiB of the usual ones, that worker processes are worth starting for
 _GAP = 64 << 10  # reading over a gap this small is cheaper than a second request
 _ENVELOPE = 32
 _SAMPLES = 128  # chunks of a local file that are looked at before it is read
@@ -104,6 +105,8 @@ async def fill_file(
         IntegrityError: a blob is missing, damaged, or not what its id says.
         StoreFull: no room at `path`.
     """
+    if goal.local is None and len(content) >= _MANY:
+        pool.begin()  # while the blobs are looked up
     index = await repository.load_index()
     places = list(_places(index, content))
     total = sum(map(_plain, places))
@@ -210,15 +213,15 @@ def _chunk(place: _Place) -> local_copy.Chunk:
 
 def _places(index: BlobIndex, content: Iterable[BlobId]) -> Iterator[_Place]:
     position = 0
-    for blob in content:
-        found = index.find(BlobKind.DATA, blob)
+    for blob, found in index.find_each(BlobKind.DATA, content):
         if found is None:
             raise IntegrityError(
                 f"blob {short(blob)} is in no index",
                 hint="Run `mcp-backup check` to see what is affected, and use an older backup.",
             )
-        yield _Place(*found, position, blob)
-        position += found.plain_length or found.length - _ENVELOPE
+        pack, offset, length, plain_length = found
+        yield _Place(pack, offset, length, plain_length, position, blob)
+        position += plain_length or length - _ENVELOPE
 
 
 def _reads(places: Sequence[_Place]) -> Iterator[_Read]:

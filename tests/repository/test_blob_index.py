@@ -96,6 +96,9 @@ def test_the_index_agrees_with_a_dictionary(packs: list[list[int]]) -> None:
         found = index.find_all(BlobKind.DATA, BlobId(numbered(blob)))
         assert sorted(place.pack for place in found) == sorted(model.get(blob, []))
     assert len(index) == sum(map(len, packs))
+    asked = [BlobId(numbered(number)) for number in [*range(45), *range(44, -1, -1)]]
+    together = list(index.find_each(BlobKind.DATA, asked))
+    assert together == [(blob, index.find(BlobKind.DATA, blob)) for blob in asked]
 
 
 def test_a_blob_costs_less_than_sixty_bytes() -> None:
