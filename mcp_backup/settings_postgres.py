@@ -2,16 +2,21 @@
 
 A place is given by fields (`host`, `port`, `dbname`, `user`, `service`) or as a `dsn`, which comes
 to the same. Passwords are found by libpq (.pgpass, a service file); or a command prints one.
+`drill_dsn` is where drills make their databases instead: a database of another server to connect
+to, in which nothing is touched. `password_command` is not run for it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from mcp_backup.sources.source import SourceSpec
+
 _PLACE = ("service", "host", "port", "dbname", "user")
-_OF_SERVERS = (*_PLACE, "dsn", "bin_dir", "password_command", "maintenance_dbname")
+_OF_SERVERS = (*_PLACE, "dsn", "bin_dir", "password_command", "maintenance_dbname", "drill_dsn")
 _SECRET = ("password", "passfile", "sslpassword")
 _NAMED = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 
@@ -53,6 +58,7 @@ class ServerFields(BaseModel):
     bin_dir: Annotated[str, AfterValidator(_absolute)] | None = None
     password_command: _NAMED | None = None
     maintenance_dbname: _NAMED = "postgres"
+    drill_dsn: Annotated[str, AfterValidator(_location)] | None = None
 
 
 def complete(fields: ServerFields) -> None:
@@ -85,7 +91,21 @@ def options(fields: ServerFields) -> dict[str, Any]:
         "bin_dir": fields.bin_dir,
         "password_command": fields.password_command,
         "maintenance_dbname": fields.maintenance_dbname,
+        "drill": _of_dsn(fields.drill_dsn) if fields.drill_dsn else None,
     }
+
+
+def for_drills(spec: SourceSpec) -> SourceSpec:
+    """Return the source as drills reach it: on the server named for them, else on its own."""
+    words = spec.options.get("drill")
+    if not words:
+        return spec
+    told = {
+        "connection": {**words, "dbname": spec.options["connection"]["dbname"]},
+        "maintenance_dbname": words["dbname"],
+        "password_command": None,
+    }
+    return replace(spec, path=address(words), options={**spec.options, **told})
 
 
 def connection(fields: ServerFields) -> dict[str, str]:
@@ -93,7 +113,11 @@ def connection(fields: ServerFields) -> dict[str, str]:
     if fields.dsn is None:
         found = {name: getattr(fields, name) for name in _PLACE}
         return {name: str(value) for name, value in found.items() if value is not None}
-    parts = urlsplit(fields.dsn)
+    return _of_dsn(fields.dsn)
+
+
+def _of_dsn(dsn: str) -> dict[str, str]:
+    parts = urlsplit(dsn)
     words = dict(parse_qsl(parts.query))
     words["dbname"] = unquote(parts.path[1:])
     host = parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}").strip("[]")

@@ -167,8 +167,6 @@ class DatabaseSettings(Repeated, ServerFields):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         (complete if self.kind == "postgres" else refuse_stray)(self)
-        if self.kind == "postgres" and self.checks:
-            raise ValueError("must not have `checks`: a dump cannot be asked")
         return self
 
     def spec(self) -> SourceSpec:

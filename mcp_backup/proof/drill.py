@@ -3,15 +3,17 @@
 Nothing that this process knows of the repository is used: it is opened anew with the password
 that the settings name, as somebody would after the machine was lost. Every copy is staged,
 examined against its evidence, put in place of a stand-in within scratch, and asked the owner's
-questions. What is found is evidence, good or bad. Nothing live is opened.
+questions; a dump is loaded into a database of its own on a server, and that is examined and asked.
+What is found is evidence, good or bad. Nothing live is opened.
 """
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -31,6 +33,7 @@ from mcp_backup.errors import BackupError
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.proof.choosing import Chance, Chosen, choose, sources_of
 from mcp_backup.proof.evidence import Ledger
+from mcp_backup.proof.loading import clear, ground
 from mcp_backup.recording import recorded
 from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
@@ -42,7 +45,7 @@ from mcp_backup.restore.swap import remove_tree
 from mcp_backup.settings import Settings, repository_password
 from mcp_backup.settings_drills import CheckSettings
 from mcp_backup.sources import capture
-from mcp_backup.sources.source import Component, Finding
+from mcp_backup.sources.source import SERVED, Component, Finding
 from mcp_backup.verbs import SourceFinding
 from mcp_backup.workers import gently
 
@@ -51,6 +54,7 @@ logger = logging.getLogger(__name__)
 _LOCK_PATIENCE_SECONDS = 60.0
 _AT_PATHS = frozenset(("sqlite", "duckdb", "files"))  # kinds whose place is a path, so any path
 _OUT_OF_TIME = "the time budget ended first"
+_NOT_LOADED = "its dump is whole, and was not loaded, so it is not proven: "
 
 
 def ledger_of(engine: Engine) -> Ledger:
@@ -84,6 +88,7 @@ async def drill(
     work = _Work(engine, asked, listener, anyio.current_time() + minutes * 60)
     with gently(settings.niceness):
         try:
+            await clear(engine.state)
             async with work.opened() as repository, workspace(engine.settings.scratch) as scratch:
                 catalog = Catalog(repository)
                 with work.timed("find"):
@@ -148,7 +153,7 @@ class _Work:
                 phases: list[Phase] = []
                 blank = _blank(each)
                 with anyio.CancelScope(deadline=self.deadline) as budget:
-                    blank = await _drilled(self.engine.settings, means, each, scratch, phases)
+                    blank = await _drilled(self.engine, means, each, scratch, phases)
                 if budget.cancelled_caught:
                     blank = replace(blank, phases=tuple(phases), reason=_OUT_OF_TIME)
                 self.results.append(blank)
@@ -200,12 +205,25 @@ def _blank(chosen: Chosen) -> DrilledSource:
     )
 
 
+_Ask = Callable[[str, float], Awaitable[int | float | str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """What became of a restored copy: answers that were right, findings; why it is not proven."""
+
+    passed: int = 0
+    findings: Sequence[Finding] = ()
+    unable: str = ""
+    left: str = ""
+
+
 async def _drilled(
-    settings: Settings, means: Means, chosen: Chosen, scratch: Path, phases: list[Phase]
+    engine: Engine, means: Means, chosen: Chosen, scratch: Path, phases: list[Phase]
 ) -> DrilledSource:
     """Restore one source of one backup, examine it, put it in place of a stand-in, and ask it."""
     record, directory = chosen.record, scratch / "drill"
-    size, passed, found = 0, 0, list[Finding]()
+    size, tried, found = 0, _Tried(), list[Finding]()
     try:
         with _Timer("restore", phases):
             tree = await subtree(means.repository, chosen.backup.snapshot.tree, record.tree)
@@ -214,12 +232,11 @@ async def _drilled(
             found += await examined(record, directory)
             if record.evidence is None:
                 found.append(Finding("no-evidence", record.tree, "nothing tells what it was"))
-        with _Timer("checks", phases):
-            passed, failed = await _asked(settings, chosen, directory)
-            found += failed
-        if record.kind in _AT_PATHS and not found:
-            with _Timer("place", phases):
-                await _placed(chosen, directory, scratch / "stand-in")
+        if record.kind not in SERVED:
+            tried = await _tried_here(engine.settings, chosen, scratch, phases, sound=not found)
+        elif not found:
+            tried = await _tried_on_server(engine, chosen, directory, phases)
+        found += tried.findings
     except BackupError as error:
         found.append(Finding(error.code, record.tree, str(error)))
     finally:
@@ -227,22 +244,55 @@ async def _drilled(
             await to_thread.run_sync(_removed, scratch)
     return replace(
         _blank(chosen),
-        outcome="failed" if found else "proven",
+        outcome="failed" if found else "skipped" if tried.unable else "proven",
         size=size,
         phases=tuple(phases),
-        checks=passed,
+        checks=tried.passed,
         findings=tuple(SourceFinding.of(record.name, each) for each in dict.fromkeys(found)),
+        reason="; ".join(filter(None, (tried.unable, tried.left))),
     )
 
 
-async def _asked(settings: Settings, chosen: Chosen, directory: Path) -> tuple[int, list[Finding]]:
+async def _tried_here(
+    settings: Settings, chosen: Chosen, scratch: Path, phases: list[Phase], *, sound: bool
+) -> _Tried:
+    """Ask a copy in files the owner's questions; put it in place of a stand-in if it is well."""
+    kind, directory = chosen.record.kind, scratch / "drill"
+    with _Timer("checks", phases):
+        ask = partial(capture.value_of, kind, directory)
+        passed, failed = await _asked(settings, chosen, ask)
+    if kind in _AT_PATHS and sound and not failed:
+        with _Timer("place", phases):
+            await _placed(chosen, directory, scratch / "stand-in")
+    return _Tried(passed, failed)
+
+
+async def _tried_on_server(
+    engine: Engine, chosen: Chosen, directory: Path, phases: list[Phase]
+) -> _Tried:
+    """Load a dump into a database of its own, examine that, and ask it the owner's questions."""
+    passed, failed = 0, list[Finding]()
+    async with ground(engine.state, chosen.spec) as place:
+        with _Timer("load", phases):
+            loaded = await capture.rehearse(
+                place.spec, directory, place.directory, chosen.record.evidence
+            )
+        if not (loaded.unable or loaded.findings):
+            with _Timer("checks", phases):
+                ask = partial(capture.value_in, place.spec, place.directory)
+                passed, failed = await _asked(engine.settings, chosen, ask)
+    unable = f"{_NOT_LOADED}{loaded.unable}" if loaded.unable else ""
+    return _Tried(passed, [*loaded.findings, *failed], unable, place.left)
+
+
+async def _asked(settings: Settings, chosen: Chosen, ask: _Ask) -> tuple[int, list[Finding]]:
     """Ask the owner's questions; return how many answers were right, and the others."""
     passed, findings = 0, list[Finding]()
     limit = settings.drills.check_seconds
     for number, check in enumerate(_checks(settings, chosen), 1):
         subject = f"check {number}"
         try:
-            value = await capture.value_of(chosen.record.kind, directory, check.query, limit)
+            value = await ask(check.query, limit)
         except BackupError as error:
             findings.append(Finding("check", subject, str(error)))
             continue

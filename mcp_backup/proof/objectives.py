@@ -26,9 +26,11 @@ from mcp_backup.sources.source import SourceSpec
 METHOD = (
     "The sum of the last drills, in start order and one after the other: open the repository with "
     "the key, find the backup, then of each source restore, examine, ask the owner's checks, put "
-    "in place. Scaled up by bytes where a source has grown since its drill. Not in it: the time "
-    "people need to notice, to decide, and to find a machine."
+    "in place (a PostgreSQL dump: load into a new database). Scaled up by bytes where a source has "
+    "grown since its drill. Not in it: the time people need to notice, to decide, and to find a "
+    "machine."
 )
+_IN_PLACE = frozenset(("place", "load"))  # what is loaded is put in place by name, in no time
 _HOUR = timedelta(hours=1)
 _COMPARED = 5  # drills in the history that the end of the evidence is compared with
 
@@ -90,7 +92,7 @@ class Recovery:
             for each in self.sources
             if each.last is not None
             and each.proven
-            and "place" not in {phase.name for phase in each.last.phases}
+            and _IN_PLACE.isdisjoint(phase.name for phase in each.last.phases)
         )
 
     def source(self, component: str, name: str) -> SourceRecovery | None:

@@ -150,7 +150,7 @@ def _result(each: DrilledSource, longest: float) -> str:
         f'<span class="chip {tone}">{each.outcome}</span>',
         f'<div class="stack">{bars}</div>',
         f"{duration(each.seconds)}<br><small>{size(each.size)}</small>",
-        f"<small>{checks or escape(each.reason)}</small>",
+        f"<small>{'; '.join(filter(None, (checks, escape(each.reason))))}</small>",
     )
 
 

@@ -103,7 +103,8 @@ def _drill(drill: DrillReport) -> Iterator[str]:
 
 def _result(each: DrilledSource) -> tuple[str, ...]:
     phases = ", ".join(f"{phase.name} {duration(phase.seconds)}" for phase in each.phases)
-    return (each.key, each.backup_id, each.pick, each.outcome, size(each.size), phases)
+    told = f"{phases}: {each.reason}" if each.reason else phases
+    return (each.key, each.backup_id, each.pick, each.outcome, size(each.size), told)
 
 
 def _record(facts: Facts) -> Iterator[str]:

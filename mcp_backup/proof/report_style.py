@@ -44,7 +44,7 @@ font-size:0}
 background:var(--paper)}
 .stack i{height:100%}
 .restore{background:var(--restore)}.examine{background:var(--examine)}
-.checks{background:var(--checks)}.place{background:var(--place)}
+.checks{background:var(--checks)}.place,.load{background:var(--place)}
 .legend{display:flex;gap:18px;margin:12px 0 0;color:var(--soft);font-size:13px}
 .legend i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:6px}
 .findings{margin:12px 0;padding:12px 16px 12px 32px;background:var(--bad-bg);border-radius:8px}

@@ -16,7 +16,7 @@ import anyio
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame
 from mcp_backup.sources import wire
-from mcp_backup.sources.kinds import KeptCopy
+from mcp_backup.sources.kinds import KeptCopy, Rehearsal
 from mcp_backup.sources.source import Entry, Evidence, Finding, Holder, SourceSpec
 from mcp_backup.workers import Worker, worker
 
@@ -205,8 +205,30 @@ async def prepare(spec: SourceSpec, staged: Path, evidence: Evidence | None) -> 
     )
 
 
+async def rehearse(
+    spec: SourceSpec, staged: Path, directory: Path, evidence: Evidence | None
+) -> Rehearsal:
+    """Make of a staged copy, on a server, one that never goes live, and examine it.
+
+    It is noted in `directory`, and stays until `discard`; a cancel leaves what that removes.
+
+    Raises:
+        IntegrityError: what is staged is no copy of that kind.
+    """
+    value = await _asked(
+        f"restoring source {spec.name!r} for a drill",
+        "rehearse",
+        spec=asdict(spec),
+        staged=str(staged),
+        directory=str(directory),
+        evidence=asdict(evidence) if evidence is not None else None,
+    )
+    findings = tuple(Finding(**finding) for finding in value["findings"])
+    return Rehearsal(findings, tuple(value["notes"]), value["unable"])
+
+
 async def discard(spec: SourceSpec, directory: Path) -> None:
-    """Remove from a server what is noted in `directory`, a staged copy's or an undo point's.
+    """Remove from a server what is noted in `directory`: a staged copy's, a drill's or kept.
 
     What is live, or not ours, stays. Does nothing where nothing is noted; may be repeated.
 
@@ -296,6 +318,25 @@ async def value_of(
         f"asking {directory}",
         "value_of",
         kind=kind,
+        directory=str(directory),
+        query=query,
+        seconds=seconds,
+    )
+    return value if isinstance(value, int | float | str) else None
+
+
+async def value_in(
+    spec: SourceSpec, directory: Path, query: str, seconds: float
+) -> int | float | str | None:
+    """Do what `value_of` does on what `rehearse` made and noted in `directory`.
+
+    Raises:
+        SourceUnreadable: the query is refused, fails, gives no row, or takes too long.
+    """
+    value = await _asked(
+        f"asking the copy of source {spec.name!r}",
+        "value_in",
+        spec=asdict(spec),
         directory=str(directory),
         query=query,
         seconds=seconds,

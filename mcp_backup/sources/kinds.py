@@ -42,6 +42,19 @@ class KeptCopy:
     content: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a copy on a server that never goes live was found to be.
+
+    `unable` says why none could be made, and what to do: then nothing is known of the backup.
+    `notes` are what such a copy could not be given.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    unable: str = ""
+
+
 class Kind(Protocol):
     """What a kind of source can do. Every function raises `BackupError`s, or `OSError`."""
 
@@ -116,8 +129,20 @@ class ServerKind(RemoteKind, Protocol):
         """Make of a staged copy what `place` will exchange, and examine it."""
         ...
 
+    def rehearse(
+        self, spec: SourceSpec, staged: Path, directory: Path, evidence: Evidence | None
+    ) -> Rehearsal:
+        """Do what `prepare` does, for a drill: never to go live, and noted in `directory`."""
+        ...
+
+    def value_in(
+        self, spec: SourceSpec, directory: Path, query: str, seconds: float
+    ) -> int | float | str | None:
+        """Return the first value of a query on what `rehearse` made; it may only read."""
+        ...
+
     def discard(self, spec: SourceSpec, directory: Path) -> None:
-        """Remove from the server what `prepare` or `keep` noted in `directory`, unless it is live.
+        """Remove from the server what was made or kept and noted in `directory`, but what is live.
 
         May be repeated.
         """

@@ -5,6 +5,7 @@
     examine    the archive is read to its last byte, and the rows of every table counted
     prepare    the archive is restored into a database of its own and compared with the evidence,
                while the live one goes on
+    rehearse   for a drill, the same on a server that the settings may name, and then dropped
     exchange   two renames in one transaction (`postgres_swap`); the old database is kept whole
 
 The dump is in the custom format without its compression, so that what did not change is stored
@@ -18,16 +19,16 @@ from typing import Any
 
 from mcp_backup.errors import SourceUnreadable
 from mcp_backup.sources.postgres_archive import NoArchive, read
+from mcp_backup.sources.postgres_beside import discard, prepare, rehearse
+from mcp_backup.sources.postgres_checks import value_in
 from mcp_backup.sources.postgres_evidence import chosen, facts, held
 from mcp_backup.sources.postgres_reach import reach
 from mcp_backup.sources.postgres_server import connected, conninfo, rows
 from mcp_backup.sources.postgres_swap import (
-    discard,
     holders,
     keep,
     look,
     place,
-    prepare,
     put_back,
     signature,
     signature_of,
@@ -48,8 +49,10 @@ __all__ = [
     "prepare",
     "put_back",
     "reach",
+    "rehearse",
     "signature",
     "signature_of",
+    "value_in",
 ]
 
 _LOCK_SECONDS = 60  # for the locks a dump takes; a table being altered holds it up

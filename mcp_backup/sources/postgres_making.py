@@ -14,7 +14,7 @@ import psycopg
 from mcp_backup.errors import IntegrityError, SourceUnreadable
 from mcp_backup.sources.postgres_archive import NoArchive, program_of
 from mcp_backup.sources.postgres_server import Connection, connected, conninfo, do, rows
-from mcp_backup.sources.postgres_tools import fitting, run
+from mcp_backup.sources.postgres_tools import Tool, fitting, run
 from mcp_backup.sources.source import SourceSpec
 
 _TIMEOUTS = 17  # since this version pg_restore sets transaction_timeout, which older servers refuse
@@ -47,13 +47,36 @@ def load(
     spec: SourceSpec, dump: Path, name: str, seen: Mapping[str, Any], directory: Path
 ) -> list[str]:
     """Restore the dump into the database `name`; return notes for people."""
+    with connected(spec, name) as connection:
+        flags, notes = _roles(connection, seen)
+        tool = fitting_restorer(spec, dump, connection.info.server_version // 10000)
+    run(
+        spec,
+        [
+            tool.path,
+            "--exit-on-error",
+            "--no-password",
+            "--no-subscriptions",  # they would keep the database from being dropped
+            *flags,
+            f"--dbname={conninfo(spec, name)}",
+            str(dump),
+        ],
+        directory,
+    )
+    return notes
+
+
+def fitting_restorer(spec: SourceSpec, dump: Path, major: int) -> Tool:
+    """Return the `pg_restore` for a dump and a server of version `major`.
+
+    Raises:
+        IntegrityError: it is no dump.
+        SourceUnreadable: there is none that can do it; says which to install.
+    """
     try:
         program = program_of(dump)
     except NoArchive as error:
         raise IntegrityError(f"{dump.name} is no archive of pg_dump: {error}") from error
-    with connected(spec, name) as connection:
-        major = connection.info.server_version // 10000
-        flags, notes = _roles(connection, seen)
     tool = fitting(spec, "pg_restore", program, f"the dump was made by pg_dump {program}")
     if tool.major >= _TIMEOUTS > major:
         raise SourceUnreadable(
@@ -62,19 +85,7 @@ def load(
             hint=f"Install postgresql-client-{max(program, major)}, or restore into a server of "
             f"version {_TIMEOUTS} or newer. Nothing live was touched.",
         )
-    run(
-        spec,
-        [
-            tool.path,
-            "--exit-on-error",
-            "--no-password",
-            *flags,
-            f"--dbname={conninfo(spec, name)}",
-            str(dump),
-        ],
-        directory,
-    )
-    return notes
+    return tool
 
 
 def settle(connection: Connection, name: str, about: Mapping[str, Any]) -> list[str]:

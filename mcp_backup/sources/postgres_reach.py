@@ -47,7 +47,10 @@ def reach(spec: SourceSpec) -> str:
     told = f"PostgreSQL {version} has {database!r} at {spec.path}"
     told += f"; {dump.path} ({dump.version}) and {restore.path} ({restore.version}) fit"
     if not may_restore:
-        told += f"; role {role!r} has no CREATEDB or does not own it, so restores go to scratch"
+        told += (
+            f"; role {role!r} has no CREATEDB or does not own it, so restores go to scratch, and "
+        )
+        told += "drills load the dump only where `drill_dsn` says"
     return told
 
 

@@ -143,6 +143,19 @@ def _prepare(fields: Fields) -> None:
     server_kind(spec.kind).prepare(spec, Path(fields["staged"]), evidence)
 
 
+def _rehearse(fields: Fields) -> Any:
+    spec = wire.spec_of(fields["spec"])
+    evidence = wire.evidence_of(fields["evidence"]) if fields["evidence"] else None
+    staged, directory = Path(fields["staged"]), Path(fields["directory"])
+    return asdict(server_kind(spec.kind).rehearse(spec, staged, directory, evidence))
+
+
+def _value_in(fields: Fields) -> Any:
+    spec = wire.spec_of(fields["spec"])
+    directory = Path(fields["directory"])
+    return server_kind(spec.kind).value_in(spec, directory, fields["query"], fields["seconds"])
+
+
 def _discard(fields: Fields) -> None:
     spec = wire.spec_of(fields["spec"])
     server_kind(spec.kind).discard(spec, Path(fields["directory"]))
@@ -172,6 +185,8 @@ _OPERATIONS: Mapping[str, Callable[[Fields], Any]] = {
     "reach": _reach,
     "value_of": _value_of,
     "prepare": _prepare,
+    "rehearse": _rehearse,
+    "value_in": _value_in,
     "discard": _discard,
     "look": _look,
     "export_sql": _export_sql,

@@ -12,8 +12,9 @@ import pytest
 from mcp_backup.errors import BackupError, SettingsInvalid, SourceMissing, SourceUnreadable
 from mcp_backup.sources.postgres import capture, examine
 from mcp_backup.sources.postgres_archive import read
+from mcp_backup.sources.postgres_beside import prepare
 from mcp_backup.sources.postgres_reach import reach
-from mcp_backup.sources.postgres_swap import place, prepare
+from mcp_backup.sources.postgres_swap import place
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import SourceSpec
 from tests.postgres.conftest import Live, Server

@@ -13,7 +13,8 @@ import pytest
 from mcp_backup.engine import Engine
 from mcp_backup.errors import RestoreError, SourceUnreadable, StagingRejected, TargetBusy
 from mcp_backup.opening import initialise, opened
-from mcp_backup.sources.postgres_swap import discard, keep, place, prepare, put_back
+from mcp_backup.sources.postgres_beside import discard, prepare
+from mcp_backup.sources.postgres_swap import keep, place, put_back
 from mcp_backup.verbs import CreateRequest, RestoreReport, RestoreRequest
 from tests.postgres.conftest import Live, Server
 from tests.postgres.test_capture import captured, staged
