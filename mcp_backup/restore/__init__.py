@@ -14,7 +14,8 @@
 Invariants, at any time and whatever dies (in `tests/`):
 
 1. Each database and each file is old or new, never mixed; after the next start all targets of a
-   restore are, unless somebody wrote to one since.          crash/test_restore
+   restore are, unless somebody wrote to one since; the same tests, for sources of every kind.
+                                                  crash/test_restore, crash/test_dying
 2. Before the first target is touched, an undo point of every target is on the disk, and it stays
    there until the restore was rolled back, or newer ones have taken its place.
                                                   crash/test_restore, restore/test_restore

@@ -1,206 +1,240 @@
-"""kill -9 before every step of a restore, a rollback, an undo and a recovery.
+"""kill -9 before every step of a restore, a rollback, an undo and a recovery, of every kind.
 
-After each, live data are old or new and never mixed within a database or a file; and the next
-start brings all of them to one side, whichever the journal says.
+After each, live data are old or new and never mixed within a database, a file or a document; the
+next start brings all of them to one side, whichever the journal says; and nothing is left over.
+
+What a kill leaves is what is on the disk at that moment. So a process halts before every step
+until that is copied, and is then killed where the test goes on from there, or lives on to the
+next; each copy is put in place in turn, and met by the next start.
 """
 
 import os
-import shutil
 import signal
-import sqlite3
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
+import anyio
 import pytest
 
-from mcp_backup.restore.journal import read_all
-from mcp_backup.restore.recovery import SETTLE_SECONDS
+from mcp_backup.opening import initialise
+from mcp_backup.place import utc_now
+from mcp_backup.restore.journal import Journal, read_all
+from tests.crash.worlds import PIECE_BY_PIECE, WORLDS, Contents, World, told
+from tests.postgres.conftest import programs, serving
 from tests.restore.bench import backed_up, restorer_on, state_of
-from tests.restore.conftest import copied
-from tests.restore.conftest import template as template
-from tests.system import System, bodies, change, count, settings_of
+from tests.workflows import conftest as workflows
 
-Contents = Mapping[str, object]
-
-
-def contents(system: System) -> Contents:
-    """What a restore changes, as its users see it: the notes, and each file of the project."""
-    files: dict[str, object] = {
-        str(path.relative_to(system.root)): (path.read_bytes(), path.stat().st_mode)
-        for path in sorted(system.project.rglob("*"))
-        if path.is_file()
-    }
-    return {**files, "notes.db": bodies(system.notes)}
+_PORT = 5435  # names the socket
+_PATIENCE_SECONDS = 60
 
 
-def wreck(system: System) -> Contents:
-    change(system.notes)
-    (system.project / ".env").write_text("TOKEN=wrecked\n")
-    (system.project / "settings" / "server.yaml").unlink()
-    return contents(system)
+class Halting:
+    """A process that carries out a verb, and waits before each of its steps."""
+
+    def __init__(self, mother: Path, verb: str, world: str) -> None:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(mother))
+            self._talk = connection.makefile("rw")
+        self._say(f"{verb} {world}")
+        self._pid = int(self._talk.readline())
+        self._say()
+
+    def steps(self) -> Iterator[str]:
+        """Yield each step before it is taken, until the process ends."""
+        with self._talk:
+            while step := self._talk.readline().rstrip():
+                if step == "ended":
+                    return
+                yield step
+                self._say()
+        raise AssertionError("the process died")
+
+    def kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        assert self._talk.readline() == ""  # it is gone
+        self._talk.close()
+
+    def _say(self, words: str = "") -> None:
+        self._talk.write(f"{words}\n")
+        self._talk.flush()
 
 
-def run(system: System, verb: str, at: int) -> list[str] | None:
-    """Run the child; return its steps, or None when it killed itself."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.crash.restore_child", str(system.root), verb, str(at)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ended.returncode == -signal.SIGKILL:
-        return None
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
+@dataclass(frozen=True)
+class Scene:
+    """A world that was backed up, then wrecked; `new` is what a restore brings back."""
 
+    kind: str
+    mother: Path  # of the processes
+    world: World
+    new: Contents
+    old: Contents
+    begun: Path  # a photo of it
+    room: Path
 
-class Stage:
-    """A place where the same scene can be played again and again, under the same paths."""
+    def killed_before_every(self, verb: str, least: int, since: str = "") -> Iterator[str]:
+        """Carry out the verb; then for each of its steps bring back what a kill would leave.
 
-    def __init__(self, scene: System) -> None:
-        self.system = scene
-        self._kept = scene.root.with_name("scene")
-        shutil.copytree(scene.root, self._kept)
-
-    def killed_before_every(self, verb: str, since: str = "") -> Iterator[str]:
-        """Run the verb to its end, then once for each step from `since`, to be killed before it."""
-        steps = run(self.system, verb, 0)
-        assert steps is not None
-        first = steps.index(since) if since else 0
-        for number, step in enumerate(steps[first:], start=first + 1):
-            shutil.rmtree(self.system.root)
-            shutil.copytree(self._kept, self.system.root)
-            assert run(self.system, verb, number) is None
+        There are `least` of them, or the test would prove little. A moment that no step has
+        changed is met once.
+        """
+        photos = Path(mkdtemp(dir=self.room))
+        steps: list[str] = []
+        seen: set[str] = set()
+        for step in self._begun(verb).steps():
+            if steps or step.startswith(since):
+                steps.append(step)
+                if (state := self.world.state()) not in seen:
+                    seen.add(state)
+                    self.world.photograph(photos / str(len(steps)))
+        assert len(steps) >= least, steps
+        for number, step in enumerate(steps, start=1):
+            if (photos / str(number)).exists():
+                self.world.develop(photos / str(number))
             yield step
 
+    def killed(self, verb: str, before: str) -> None:
+        """Carry out the verb, and kill it before a step."""
+        process = self._begun(verb)
+        for step in process.steps():
+            if step == before:
+                process.kill()
+                return
+        raise AssertionError(f"there was no step {before!r}")
 
-def assert_not_torn(found: Contents, old: Contents, new: Contents, step: str) -> None:
-    for path in old.keys() | new.keys() | found.keys():
-        assert found.get(path) in (old.get(path), new.get(path)), f"{path} at {step!r}"
+    def carried_out(self, verb: str) -> None:
+        for _ in self._begun(verb).steps():
+            pass
+
+    def _begun(self, verb: str) -> Halting:
+        return Halting(self.mother, verb, told(self.kind, self.world))
+
+    def assert_not_torn(self, step: str) -> None:
+        found = self.world.contents()
+        for path in self.old.keys() | self.new.keys() | found.keys():
+            assert found.get(path) in (self.old.get(path), self.new.get(path)), f"{path} at {step}"
+
+    async def recovered(self, wanted: Contents, points: int, step: str) -> None:
+        """Start again, and see what is there, and that nothing is left to recover or remove."""
+        self.assert_not_torn(step)
+        restorer = restorer_on(self.world.system)
+        await restorer.recover()
+        assert await restorer.recover() == [], step
+        assert self.world.contents() == wanted, step
+        assert len(await restorer.undo_points()) == points, step
+        assert self.world.left(points) == [], step
+        for record in read_all(state_of(self.world.system) / "restores"):
+            assert record.outcome == "restored", step
 
 
-async def recovered(system: System) -> None:
-    """Recover, and see that nothing is left to recover."""
-    restorer = restorer_on(system)
-    await restorer.recover()
-    assert await restorer.recover() == []
-    for record in read_all(state_of(system) / "restores"):
-        assert record.outcome == "restored"
-        assert not (record.directory / "staged").exists()
+@pytest.fixture(scope="module")
+def mother(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The address of a process that forks others; it has loaded what they need."""
+    address = tmp_path_factory.mktemp("mother") / "socket"
+    words = [sys.executable, "-m", "tests.crash.restore_child", str(address)]
+    with subprocess.Popen(words) as process:
+        try:
+            give_up = time.monotonic() + _PATIENCE_SECONDS
+            while not address.exists():
+                assert process.poll() is None
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
+            yield address
+        finally:
+            process.kill()
 
 
-async def test_a_restore_killed_before_any_step_is_all_old_or_all_new(
-    template: Path, tmp_path: Path
-) -> None:
-    system = copied(template, tmp_path / "system")
-    new, old = contents(system), wreck(system)
+@pytest.fixture(scope="module", params=sorted(WORLDS))
+def staged_scene(
+    mother: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    """One for each kind, made once."""
+    kind: str = request.param
+    root = tmp_path_factory.mktemp(kind)
+    with ExitStack() as stack:
+        at: dict[str, Any] = {}
+        if kind == "postgres":
+            server = stack.enter_context(serving(programs(), _PORT))
+            at = {"home": str(server.home), "bin": str(server.bin_dir), "port": server.port}
+        elif kind == "workflows":
+            with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+                port = probe.getsockname()[1]
+            stack.enter_context(workflows.serving(root / "live" / "state.json", port))
+            at = {"url": f"http://127.0.0.1:{port}/mcp"}
+        world = WORLDS[kind](root, at)
+        world.begin()
+        anyio.run(initialise, world.system.settings)
+        anyio.run(backed_up, world.system)
+        new = world.contents()
+        world.damage()
+        old = world.contents()
+        new = {**old, **new}  # what the backup does not have is left alone
+        assert new != old
+        yield Scene(kind, mother, world, new, old, world.photograph(root / "begun"), root)
+
+
+@pytest.fixture
+def scene(staged_scene: Scene) -> Scene:
+    """The scene as it was at first, whatever the test before has made of it."""
+    staged_scene.world.develop(staged_scene.begun)
+    return staged_scene
+
+
+async def test_a_restore_killed_before_any_step_is_all_old_or_all_new(scene: Scene) -> None:
     begun = False
-    for step in Stage(system).killed_before_every("restore"):
-        assert_not_torn(contents(system), old, new, step)
-        await recovered(system)
-        assert contents(system) == (new if begun else old), step
-        points = await restorer_on(system).undo_points()
-        assert len(points) == (1 if begun else 0), step
+    for step in scene.killed_before_every("restore", least=14):
+        await scene.recovered(scene.new if begun else scene.old, int(begun), step)
         begun = begun or step == "journal exchanging"
     assert begun
 
 
-async def test_a_rollback_killed_before_any_step_ends_all_old(
-    template: Path, tmp_path: Path
-) -> None:
-    system = copied(template, tmp_path / "system")
-    new, old = contents(system), wreck(system)
-    for step in Stage(system).killed_before_every("rollback", since="verify config/project"):
-        assert_not_torn(contents(system), old, new, step)
-        await recovered(system)
-        assert contents(system) == old, step
-        assert await restorer_on(system).undo_points() == []
+async def test_a_rollback_killed_before_any_step_ends_all_old(scene: Scene) -> None:
+    for step in scene.killed_before_every("rollback", least=8, since="journal failed"):
+        await scene.recovered(scene.old, 0, step)
 
 
-async def test_an_undo_killed_before_any_step_is_all_restored_or_all_undone(
-    template: Path, tmp_path: Path
-) -> None:
-    system = copied(template, tmp_path / "system")
-    new, old = contents(system), wreck(system)
-    assert run(system, "restore", 0)
-    assert contents(system) == new
+async def test_an_undo_killed_before_any_step_is_all_restored_or_all_undone(scene: Scene) -> None:
+    scene.carried_out("restore")
+    assert scene.world.contents() == scene.new
     begun = False
-    for step in Stage(system).killed_before_every("undo"):
-        assert_not_torn(contents(system), old, new, step)
-        await recovered(system)
-        assert contents(system) == (old if begun else new), step
+    for step in scene.killed_before_every("undo", least=12):
+        await scene.recovered(scene.old if begun else scene.new, 1, step)
         begun = begun or step == "journal exchanging"
     assert begun
 
 
-@pytest.mark.parametrize("verb", ["restore", "rollback"])
-async def test_a_recovery_killed_before_any_step_is_taken_up_again(
-    template: Path, tmp_path: Path, verb: str
+async def test_a_recovery_killed_before_any_step_is_taken_up_again(scene: Scene) -> None:
+    """Of a restore, which goes forward, and of a rollback, which goes back."""
+    scene.killed("restore", f"exchange {scene.world.key}")
+    for step in scene.killed_before_every("recover", least=6):
+        await scene.recovered(scene.new, 1, step)
+    scene.world.develop(scene.begun)
+    scene.killed("rollback", f"put back {scene.world.key}")
+    for step in scene.killed_before_every("recover", least=7):
+        await scene.recovered(scene.old, 0, step)
+
+
+async def test_an_exchange_killed_between_two_pieces_is_finished_or_taken_back(
+    scene: Scene,
 ) -> None:
-    system = copied(template, tmp_path / "system")
-    new, old = contents(system), wreck(system)
-    kept = tmp_path / "before"
-    shutil.copytree(system.root, kept)
-    steps = run(system, verb, 0)
-    assert steps is not None
-    shutil.rmtree(system.root)
-    kept.rename(system.root)
-    middle = {"restore": "exchange config/project", "rollback": "put back databases/notes"}[verb]
-    assert run(system, verb, steps.index(middle) + 1) is None
-    for step in Stage(system).killed_before_every("recover"):
-        assert_not_torn(contents(system), old, new, step)
-        await recovered(system)
-        assert contents(system) == (new if verb == "restore" else old), step
-
-
-def test_the_child_says_its_steps(template: Path, tmp_path: Path) -> None:
-    system = System(tmp_path / "system", settings_of(tmp_path / "system"))
-    shutil.copytree(template, system.root)
-    assert run(system, "recover", 0) == []
-
-
-def grown(system: System) -> None:
-    """Make the backed-up notes large enough for an exchange to be met in the middle."""
-    with closing(sqlite3.connect(system.notes)) as connection, connection:
-        connection.execute("CREATE TABLE ballast (page BLOB)")
-        connection.executemany("INSERT INTO ballast VALUES (?)", [(os.urandom(4000),)] * 5000)
-
-
-@pytest.mark.parametrize("milliseconds", [60, 150, 250])
-async def test_killed_while_a_worker_exchanges_a_database_it_is_old_or_new_and_then_new(
-    template: Path, tmp_path: Path, milliseconds: int
-) -> None:
-    """The worker outlives its parent for a moment, and recovery waits for that."""
-    system = copied(template, tmp_path / "system")
-    grown(system)
-    await backed_up(system)
-    new = contents(system)
-    with closing(sqlite3.connect(system.notes)) as connection, connection:
-        connection.execute("DELETE FROM ballast")
-    old = wreck(system)
-    assert run(system, "late", milliseconds) is None
-    await restorer_on(system, settle_seconds=SETTLE_SECONDS).recover()
-    assert contents(system) == new != old
-    assert count(system.notes, "ballast") == 5000
-    assert await restorer_on(system).recover() == []
-
-
-@pytest.mark.parametrize("milliseconds", [60, 150, 250])
-async def test_when_the_worker_is_killed_the_restore_is_taken_back(
-    template: Path, tmp_path: Path, milliseconds: int
-) -> None:
-    system = copied(template, tmp_path / "system")
-    grown(system)
-    await backed_up(system)
-    new = contents(system)
-    with closing(sqlite3.connect(system.notes)) as connection, connection:
-        connection.execute("DELETE FROM ballast")
-    old = wreck(system)
-    (told,) = run(system, "orphaned", milliseconds) or []
-    assert told in ("RolledBack", "WorkerDied", "restored")
-    assert contents(system) == (new if told == "restored" else old)
-    assert count(system.notes, "ballast") == (5000 if told == "restored" else 0)
-    assert await restorer_on(system).recover() == []
+    if scene.kind not in PIECE_BY_PIECE:
+        pytest.skip("it is exchanged in one step")
+    world = scene.world
+    for failed, wanted, points in ((False, scene.new, 1), (True, scene.old, 0)):
+        world.develop(scene.begun)
+        scene.killed("restore", f"exchange {world.key}")
+        restores = state_of(world.system) / "restores"
+        (record,) = read_all(restores)
+        world.exchange_half(record.directory / "staged" / world.key)
+        assert world.contents() not in (scene.old, scene.new)
+        if failed:
+            journal = Journal(record.directory, utc_now)
+            journal.append("failed", target=world.key, message="it was refused")
+        await scene.recovered(wanted, points, "between two pieces")

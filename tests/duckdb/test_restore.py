@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +10,15 @@ import anyio
 import pytest
 
 from mcp_backup.errors import TargetBusy
-from mcp_backup.restore.journal import read_all
-from mcp_backup.sources.duckdb import content_digest
 from mcp_backup.sources.source import Evidence
 from mcp_backup.verbs import BackupReport, CreateRequest, Level, RestoreRequest
 from tests.duckdb.ducks import holding, run
 from tests.duckdb.system import make_system, memories, system_at
 from tests.duckdb.test_capture import newer
 from tests.interop.conftest import restic as restic
-from tests.restore.bench import restorer_on, state_of
 from tests.system import System
 
 FULL = CreateRequest(verify=False)
-AROUND = ("journal exchanging", "verify databases/memories")  # the exchange; the rest is SQLite's
 
 
 @pytest.fixture(scope="session")
@@ -124,43 +118,3 @@ def test_a_bare_restic_gives_back_file_and_log(
     for name in ("memories.duckdb", "memories.duckdb.wal"):
         assert rescued.with_name(name).read_bytes() == (system.root / name).read_bytes()
     assert run(rescued, "SELECT count(*) FROM notes") == [[2001]]
-
-
-def child(system: System, verb: str, at: int) -> list[str] | None:
-    """Run the child; return its steps, or None when it killed itself."""
-    words = [sys.executable, "-m", "tests.duckdb.restore_child", str(system.root), verb, str(at)]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
-    if ended.returncode == -signal.SIGKILL:
-        return None
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
-
-
-@pytest.mark.parametrize("verb", ["restore", "undo"])
-async def test_killed_before_a_step_of_the_exchange_it_is_finished_by_the_next_start(
-    system: System, tmp_path: Path, verb: str
-) -> None:
-    live = memories(system.root)
-    wanted = content_digest("memories", live)
-    run(live, "DELETE FROM notes WHERE id < 100")
-    wrecked = content_digest("memories", live)
-    if verb == "undo":
-        assert child(system, "restore", 0)
-        wanted, wrecked = wrecked, wanted
-    kept = tmp_path / "kept"
-    shutil.copytree(system.root, kept)
-    steps = child(system, verb, 0)
-    assert steps is not None
-    assert content_digest("memories", live) == wanted
-    for number, step in enumerate(steps, start=1):
-        if step not in AROUND:
-            continue
-        shutil.rmtree(system.root)
-        shutil.copytree(kept, system.root)
-        assert child(system, verb, number) is None
-        assert content_digest("memories", live) in (wanted, wrecked), step
-        await restorer_on(system).recover()
-        begun = number > steps.index("journal exchanging") + 1
-        assert content_digest("memories", live) == (wanted if begun else wrecked), step
-        for record in read_all(state_of(system) / "restores"):
-            assert record.outcome == "restored"

@@ -159,14 +159,19 @@ def serving(bin_dir: Path, port: int) -> Iterator[Server]:
         shutil.rmtree(home)
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    """Debian's PostgreSQL, for all tests."""
+def programs() -> Path:
+    """Where Debian's PostgreSQL is; the newest."""
     found = sorted(DEBIAN.glob("*/bin/initdb"))
     if not found:
         why = "PostgreSQL is not installed: apt-get install postgresql"
         pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
-    with serving(found[-1].parent, 5433) as server:
+    return found[-1].parent
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Debian's PostgreSQL, for all tests."""
+    with serving(programs(), 5433) as server:
         for role in ("alice", "bob", "reader"):
             server.sql("postgres", f"CREATE ROLE {role} LOGIN")
         yield server
