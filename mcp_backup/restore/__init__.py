@@ -23,6 +23,8 @@ Invariants, at any time and whatever dies (in `tests/`):
    saw when it was captured.                      restore/test_restore
 4. A backup never says where something goes: places come from the settings, and no name in a tree
    leads out of the directory it is staged in.    restore/test_plan, restore/test_stager
+   Nor does a link that somebody puts there meanwhile.
+                                        restore/test_confinement, duckdb/test_confinement
 5. Nothing live is touched without approval of this plan, while what it saw still holds; an id is
    matched before it reaches a path.              restore/test_approval, restore/test_restore
 6. What somebody wrote after a crash is left as it is.       restore/test_recovery

@@ -271,6 +271,7 @@ def _spec(item: Mapping[str, Any]) -> SourceSpec:
         kind=item["kind"],
         path=item["path"],
         options=item["options"],
+        real=item.get("real", ""),
     )
 
 

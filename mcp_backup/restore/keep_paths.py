@@ -10,18 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_backup.sources import beneath
+from mcp_backup.sources.confined import real_path
 from mcp_backup.sources.keeping import keep
 from mcp_backup.sources.placement import Action, Step, Was
+from mcp_backup.sources.source import SourceSpec
 
 
-def keep_paths(root: Path, paths: Sequence[str], directory: Path) -> None:
-    """Keep what is live at `paths` below `root` so that the source's `put_back` can restore it.
+def keep_paths(spec: SourceSpec, paths: Sequence[str], directory: Path) -> None:
+    """Keep what is live at `paths` of a file set so that the source's `put_back` can restore it.
 
     Directories are kept without what is in them, unless that is among `paths` too.
 
     Raises:
         RestoreError: something cannot be copied; nothing live was touched.
     """
+    root = Path(real_path(spec))
     keep([_step(root, path) for path in paths], root, directory)
 
 

@@ -6,7 +6,9 @@ Staging comes before the undo point, so that the undo point is taken as late as 
 nothing that staging rejects has cost one. A restore to scratch ends after the examination.
 """
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -41,6 +43,7 @@ from mcp_backup.restore.swap import Swap
 from mcp_backup.restore.turn import turn
 from mcp_backup.restore.undo_plan import UndoPlans
 from mcp_backup.sources import capture
+from mcp_backup.sources.confined import refuse_links
 from mcp_backup.sources.source import SERVED, SourceSpec
 from mcp_backup.verbs import (
     RestoredTarget,
@@ -87,7 +90,7 @@ class Restorer:
             expires=now + timedelta(minutes=rules.plan_minutes),
             target=request.target,
             targets=found.targets,
-            scratch=str(rules.scratch) if scratch else "",
+            scratch=_real(rules.scratch) if scratch else "",
             needed_bytes=found.needed_bytes,
             free_bytes=found.free_bytes,
             approval="none" if scratch else rules.confirmation,
@@ -181,7 +184,7 @@ class Restorer:
             await self._recover_in_turn()
             await self._still_as_seen(stored, origin, choices, means.repository)
             await self._plans.use_up(stored.plan.plan_id, identity)
-            begun = _begun(stored.plan, choices, identity, rules.now())
+            begun = _begun(stored, choices, identity, rules.now())
             journal = await to_thread.run_sync(
                 Journal.create, self._restores, begun, rules.now, rules.step
             )
@@ -206,6 +209,7 @@ class Restorer:
         for choice, target in zip(choices, record.begun.targets, strict=True):
             self._rules.step(f"stage {target.key}")
             directory = record.staged(target)
+            await to_thread.run_sync(refuse_links, record.directory, directory)
             make_durable = partial(self._make_durable, target, directory)
             near = means.beside(live_file(choice))
             staged = await stage_source(near, origin.tree, choice.record, directory, make_durable)
@@ -259,9 +263,19 @@ class Restorer:
         await undoing.prune(self._restores, rules.undo_keep, rules.now, rules.step)
 
 
-def _begun(plan: RestorePlan, choices: Sequence[Choice], identity: str, started: datetime) -> Begun:
+def _real(directory: Path) -> str:
+    """Return where a directory is; a link put in its place after the plan is not followed."""
+    return os.path.realpath(directory)
+
+
+def _begun(stored: Stored, choices: Sequence[Choice], identity: str, started: datetime) -> Begun:
+    plan = stored.plan
     sizes = {f"{target.component}/{target.source}": target.backup_bytes for target in plan.targets}
-    targets = [Target(choice.spec, sizes[choice.key]) for choice in choices if choice.spec]
+    targets = [
+        Target(replace(choice.spec, real=stored.seen[choice.key].real), sizes[choice.key])
+        for choice in choices
+        if choice.spec
+    ]
     return Begun(
         restore_id=identity,
         purpose="restore",

@@ -26,6 +26,7 @@ from mcp_backup.restore.examining import Means, refuse, stage_source
 from mcp_backup.restore.plan import Choice, Origin, live_file
 from mcp_backup.restore.stager import stage
 from mcp_backup.restore.swap import remove_tree
+from mcp_backup.sources.confined import held
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import RestoredTarget
 
@@ -42,7 +43,7 @@ async def workspace(scratch: Path) -> AsyncIterator[Path]:
     Raises:
         StoreFull, SettingsInvalid: it cannot be made; the message names `scratch`.
     """
-    path = scratch / f".work_{token_hex(8)}.partial"
+    path = await to_thread.run_sync(_workplace, scratch)
     descriptor = await to_thread.run_sync(_make, path)
     try:
         yield path
@@ -105,13 +106,18 @@ async def _partial(scratch: Path, identity: str) -> AsyncIterator[Path]:
         os.close(descriptor)
 
 
+def _workplace(scratch: Path) -> Path:
+    return Path(os.path.realpath(scratch)) / f".work_{token_hex(8)}.partial"
+
+
 def _make(partial: Path) -> int:
     try:
         make_directory_durably(partial.parent)
-        partial.mkdir(mode=0o700)
+        with held(partial.parent) as scratch:
+            os.mkdir(partial.name, 0o700, dir_fd=scratch)
     except OSError as error:
         raise _refused(partial.parent, error) from error
-    descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 

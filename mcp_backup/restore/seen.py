@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from anyio import to_thread
 from mcp_backup.errors import SourceUnreadable
 from mcp_backup.restore.signatures import ABSENT, differing, of_files
 from mcp_backup.sources import capture
-from mcp_backup.sources.source import PIECEWISE, SERVED, SourceSpec
+from mcp_backup.sources.source import PIECEWISE, REMOTE, SERVED, SourceSpec
 
 LiveState = Literal["present", "absent", "damaged"]
 _SIDE_FILES = ("-wal", "-journal", ".wal")
@@ -26,6 +26,7 @@ class Seen:
 
     `identity` is the file's or the root's device and inode, "" when it is absent. `signature` is
     empty for databases. `size` is bytes, `changed_ns` the time of the last write, 0 if unknown.
+    `real` is where the path leads, "" for what is not in files.
     """
 
     kind: str
@@ -35,11 +36,14 @@ class Seen:
     signature: Mapping[str, str] = field(default_factory=dict)
     size: int = 0
     changed_ns: int = 0
+    real: str = ""
 
     def differs(self, now: "Seen") -> str:
         """Say in a clause what has changed since, or "" when the plan still holds."""
         if (self.kind, self.path) != (now.kind, now.path):
             return f"the settings now say {now.kind} at {now.path}"
+        if self.real != now.real:
+            return f"its path led to {self.real} and leads to {now.real}"
         if self.state != now.state:
             return f"it was {self.state} and is {now.state}"
         if self.identity != now.identity:
@@ -57,6 +61,13 @@ def named(what: str, paths: Sequence[str]) -> str:
 
 async def look(spec: SourceSpec, paths: Sequence[str]) -> Seen:
     """Look at a live target without changing it; `paths` are those a restore would write."""
+    seen = await _look(spec, paths)
+    if spec.kind in REMOTE:
+        return seen
+    return replace(seen, real=await to_thread.run_sync(os.path.realpath, spec.path))
+
+
+async def _look(spec: SourceSpec, paths: Sequence[str]) -> Seen:
     if spec.kind == "files":
         return await to_thread.run_sync(_look_at_files, spec, paths)
     if spec.kind in PIECEWISE:

@@ -152,7 +152,7 @@ class Swap:
         await to_thread.run_sync(make_directory_durably, directory)
         if record.begun.purpose == "undo" and target.spec.kind == "files":
             paths = tuple(record.new[target.key])
-            await to_thread.run_sync(keep_paths, Path(target.spec.path), paths, directory)
+            await to_thread.run_sync(keep_paths, target.spec, paths, directory)
             signature = await of_live(target.spec, paths)
         else:
             undoes = record.begun.purpose == "undo"
@@ -259,14 +259,20 @@ def _swept(journal: Journal, record: Record) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory of ours, those in it that may not be entered included."""
+    """Remove a directory of ours, those in it that may not be entered included.
+
+    A link in its place is removed, and not what it leads to.
+    """
 
     def permitted(function: Any, path: str, _error: object) -> None:
         Path(path).parent.chmod(0o700)
-        Path(path).chmod(0o700, follow_symlinks=False) if Path(path).is_dir() else None
+        if Path(path).is_dir() and not Path(path).is_symlink():
+            Path(path).chmod(0o700)
         function(path)
 
-    if directory.exists():
+    if directory.is_symlink():
+        directory.unlink()
+    elif directory.exists():
         shutil.rmtree(directory, onerror=permitted)
 
 

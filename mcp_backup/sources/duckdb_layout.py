@@ -15,6 +15,7 @@ from typing import Literal
 
 from mcp_backup.durable import write_durably
 from mcp_backup.errors import RestoreError, StagingRejected
+from mcp_backup.sources.confined import elsewhere, real_path
 from mcp_backup.sources.duckdb_file import Shard, below
 from mcp_backup.sources.source import SourceSpec
 
@@ -41,9 +42,16 @@ class Kept:
 
 
 def live_shard(spec: SourceSpec, key: str) -> Shard:
-    """Return where the database `key` of a source is live, or will be."""
-    path = Path(os.path.realpath(spec.path))
-    return Shard(key, Path(os.path.realpath(path / key)) if key else path)
+    """Return where the database `key` of a source is live, or will be.
+
+    Raises:
+        RestoreError: a link leads elsewhere since the restore was planned.
+    """
+    root = Path(real_path(spec))
+    path = Path(os.path.realpath(root / key)) if key else root
+    if spec.real and not path.is_relative_to(root):
+        raise elsewhere(root / key, f"leads to {path}")
+    return Shard(key, path)
 
 
 def staged_shards(spec: SourceSpec, staged: Path) -> list[Shard]:

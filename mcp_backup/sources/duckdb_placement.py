@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcp_backup.durable import (
-    fsync_directory,
     fsync_file,
     make_directory_durably,
-    remove_durably,
     temporary_name,
 )
 from mcp_backup.errors import RestoreError, SourceError, TargetBusy
+from mcp_backup.sources.confined import held, refuse_other_names, refuse_other_place
 from mcp_backup.sources.duckdb_asking import Fault, ask
 from mcp_backup.sources.duckdb_copy import Reader
 from mcp_backup.sources.duckdb_file import SIDES, Shard, beside, locked, shards_of
@@ -99,6 +98,8 @@ def alone(name: str, shards: Sequence[Shard]) -> Iterator[list[int]]:
                 descriptor = stack.enter_context(locked(shard.path, alone=True))
             if descriptor is None:
                 raise _busy(name, shard)
+            refuse_other_place(descriptor, shard.path)
+            refuse_other_names(path for path in shard.family if os.path.lexists(path))
             descriptors.append(descriptor)
         yield descriptors
 
@@ -142,10 +143,23 @@ def give_attributes(descriptor: int, status: os.stat_result) -> None:
     fsync_file(descriptor)
 
 
-def remove_sides(path: Path) -> None:
-    """Remove every side file of a database, durably."""
+def remove_sides(path: Path, parent: int) -> None:
+    """Remove every side file of a database in the directory `parent`, durably."""
     for side in SIDES:
-        remove_durably(beside(path, side))
+        remove(beside(path, side), parent)
+
+
+def remove(path: Path, parent: int) -> None:
+    """Remove a file of the directory `parent`, durably; what is not there is removed already."""
+    with suppress(FileNotFoundError):
+        os.unlink(path.name, dir_fd=parent)
+        os.fsync(parent)
+
+
+def rename(source: Path, target: Path, parent: int) -> None:
+    """Rename a file of the directory `parent`, durably, replacing what is there."""
+    os.replace(source.name, target.name, src_dir_fd=parent, dst_dir_fd=parent)
+    os.fsync(parent)
 
 
 @contextmanager
@@ -153,10 +167,11 @@ def _prepared(name: str, each: Exchange) -> Iterator[Path]:
     """Have the image ready beside its place for the block, as one file wherever that can be."""
     live = each.live.path
     make_directory_durably(live.parent)
-    for left in live.parent.iterdir():
-        match = _LEFT.fullmatch(left.name)
-        if match and match["name"] == live.name and left.is_file():
-            left.unlink()
+    with held(live.parent) as parent:
+        for left in os.listdir(parent):
+            match = _LEFT.fullmatch(left)
+            if match and match["name"] == live.name:
+                os.unlink(left, dir_fd=parent)
     temporary = live.with_name(temporary_name(live.name))
     status = each.image.stat()
     log = beside(each.image, ".wal")
@@ -166,7 +181,8 @@ def _prepared(name: str, each: Exchange) -> Iterator[Path]:
             copy_durably(log, beside(temporary, ".wal"), log.stat())
             with suppress(Fault):  # then the two of them go live, one after the other
                 ask(name, "fold", temporary)
-                remove_sides(temporary)
+                for side in SIDES:
+                    beside(temporary, side).unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
         try:
             give_attributes(descriptor, live.stat() if live.exists() else status)
@@ -201,22 +217,22 @@ def _refuse_news(name: str, folded: Sequence[Shard]) -> None:
 
 
 def _exchanged(name: str, live: Shard, temporary: Path, *, is_new: bool) -> None:
-    remove_sides(live.path)
-    if is_new:
-        try:
-            os.link(temporary, live.path)
-        except FileExistsError as error:
-            raise TargetBusy(
-                f"source {name!r}: {live.path} appeared while it was being restored",
-                hint=f"Plan the restore again. {UNTOUCHED}",
-            ) from error
-    else:
-        os.replace(temporary, live.path)
-    fsync_directory(live.path.parent)
     log = beside(temporary, ".wal")
-    if log.exists():
-        os.replace(log, live.wal)
-        fsync_directory(live.path.parent)
+    with held(live.path.parent) as parent:
+        remove_sides(live.path, parent)
+        if is_new:
+            try:
+                os.link(temporary.name, live.path.name, src_dir_fd=parent, dst_dir_fd=parent)
+            except FileExistsError as error:
+                raise TargetBusy(
+                    f"source {name!r}: {live.path} appeared while it was being restored",
+                    hint=f"Plan the restore again. {UNTOUCHED}",
+                ) from error
+        else:
+            rename(temporary, live.path, parent)
+        os.fsync(parent)
+        if log.exists():
+            rename(log, live.wal, parent)
 
 
 def _busy(name: str, shard: Shard) -> TargetBusy:

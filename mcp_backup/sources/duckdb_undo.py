@@ -13,10 +13,10 @@ from pathlib import Path
 from mcp_backup.durable import (
     fsync_directory,
     make_directory_durably,
-    remove_durably,
     temporary_name,
 )
 from mcp_backup.errors import SourceError
+from mcp_backup.sources.confined import held
 from mcp_backup.sources.duckdb_asking import Fault, ask, require
 from mcp_backup.sources.duckdb_file import SIDES, Shard, beside, shards_of
 from mcp_backup.sources.duckdb_layout import (
@@ -35,7 +35,9 @@ from mcp_backup.sources.duckdb_placement import (
     copy_descriptor,
     copy_durably,
     exchange,
+    remove,
     remove_sides,
+    rename,
     worded,
 )
 from mcp_backup.sources.kinds import KeptCopy
@@ -98,9 +100,9 @@ def put_back(spec: SourceSpec, directory: Path) -> list[str]:
         _put_raw(spec.name, live_shard(spec, one.key), kept_path(directory, one))
     with alone(spec.name, created):
         for shard in created:
-            with worded(spec.name, shard.path):
-                remove_sides(shard.path)
-                remove_durably(shard.path)
+            with worded(spec.name, shard.path), held(shard.path.parent) as parent:
+                remove_sides(shard.path, parent)
+                remove(shard.path, parent)
     return []
 
 
@@ -145,7 +147,7 @@ def _put_raw(name: str, live: Shard, image: Path) -> None:
                 stack.callback(fresh[side].unlink, missing_ok=True)
                 copy_durably(source, fresh[side], source.stat())
         stack.enter_context(alone(name, [live] if os.path.lexists(live.path) else []))
-        remove_sides(live.path)
+        parent = stack.enter_context(held(live.path.parent))
+        remove_sides(live.path, parent)
         for side, path in fresh.items():
-            os.replace(path, beside(live.path, side))
-            fsync_directory(live.path.parent)
+            rename(path, beside(live.path, side), parent)

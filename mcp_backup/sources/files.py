@@ -22,6 +22,7 @@ from pathlib import Path
 
 from mcp_backup.errors import SourceMissing, SourceUnreadable
 from mcp_backup.sources import beneath, comparison, keeping, placement, steady
+from mcp_backup.sources.confined import real_path
 from mcp_backup.sources.globs import Globs
 from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.sink import Sink
@@ -93,7 +94,7 @@ def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
         RestoreError: something live is in the way, or cannot be read or written.
         StagingRejected: the staged tree holds what no backup holds.
     """
-    root = Path(spec.path)
+    root = Path(real_path(spec))
     existed = os.path.lexists(root)
     if existed:
         placement.sweep(staged, root)
@@ -110,7 +111,7 @@ def place(spec: SourceSpec, staged: Path) -> list[str]:
         RestoreError: the system refuses; `put_back` undoes what was done.
         StagingRejected: the staged tree holds what no backup holds.
     """
-    root = Path(spec.path)
+    root = Path(real_path(spec))
     placement.sweep(staged, root)
     steps = placement.steps(staged, root)
     notes = [note for step in steps if (note := placement.do(step, staged, root))]
@@ -124,7 +125,7 @@ def put_back(spec: SourceSpec, directory: Path) -> list[str]:
         IntegrityError: the undo point is damaged; nothing live was touched.
         RestoreError: the system refuses; call again.
     """
-    return keeping.put_back(Path(spec.path), directory)
+    return keeping.put_back(Path(real_path(spec)), directory)
 
 
 def _left_alone(spec: SourceSpec, staged: Path) -> list[str]:

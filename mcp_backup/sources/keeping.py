@@ -22,7 +22,7 @@ from typing import Any, Literal
 from mcp_backup.durable import fsync_directory, fsync_file, make_directory_durably, write_durably
 from mcp_backup.errors import IntegrityError, RestoreError
 from mcp_backup.sources import beneath, digest, replace
-from mcp_backup.sources.placement import Step, opened, worded
+from mcp_backup.sources.placement import Step, live_root, worded
 from mcp_backup.sources.replace import Attributes
 
 KEPT = "kept.json"
@@ -69,7 +69,7 @@ def keep(steps: Sequence[Step], root: Path, directory: Path) -> int:
     kept = _Kept(created_root=not os.path.lexists(root))
     make_directory_durably(directory / _FILES)
     if not kept.created_root:
-        with opened(root) as live:
+        with live_root(root) as live:
             for step in steps:
                 if step.was == "absent":
                     kept.created += [step.path] if step.action != "set-dir" else []
@@ -100,13 +100,13 @@ def put_back(root: Path, directory: Path) -> list[str]:
             raise _damaged(directory, f"the kept content of {entry.path} has changed")
     notes: list[str] = []
     if os.path.lexists(root):
-        with opened(root) as live:
+        with live_root(root) as live:
             for path in reversed(kept.created):
                 with worded(root, path):
                     notes += _remove(path, live)
     if kept.created_root:
         return notes + _remove_root(root)
-    with opened(root) as live:
+    with live_root(root) as live:
         for entry in kept.entries:
             with worded(root, entry.path):
                 _put(entry, live, directory)

@@ -23,6 +23,7 @@ from typing import Literal
 from mcp_backup.durable import make_directory_durably
 from mcp_backup.errors import RestoreError, StagingRejected
 from mcp_backup.sources import beneath, replace
+from mcp_backup.sources.confined import refuse_other_place
 from mcp_backup.sources.replace import Attributes
 
 Action = Literal["make-dir", "put-file", "put-link", "set-dir"]
@@ -77,7 +78,7 @@ def do(step: Step, staged: Path, root: Path) -> str:
         make_directory_durably(root)
         with (
             opened(staged) as source,
-            opened(root) as live,
+            live_root(root) as live,
             beneath.directory(source, parts[:-1]) as from_,
             beneath.directory(live, parts[:-1]) as to,
         ):
@@ -300,11 +301,23 @@ def opened(directory: Path) -> Iterator[int]:
 
 
 @contextmanager
+def live_root(root: Path) -> Iterator[int]:
+    """Hold a live root open, given by its real path.
+
+    Raises:
+        RestoreError: a link was put in its place, or on the way to it.
+    """
+    with opened(root) as descriptor:
+        refuse_other_place(descriptor, root)
+        yield descriptor
+
+
+@contextmanager
 def _opened_if_there(root: Path) -> Iterator[int | None]:
     if not os.path.lexists(root):
         yield None
         return
-    with opened(root) as descriptor:
+    with live_root(root) as descriptor:
         yield descriptor
 
 

@@ -31,7 +31,8 @@ class SourceSpec:
     what a server has it is the server's address or command, in which no password is. `options`
     are the kind's own: of databases `exclude_tables: list[str]`; files: `include: list[str]`,
     `exclude: list[str]`; workflows: what `WorkflowSettings.spec` puts there; postgres: what
-    `settings_postgres.options` does.
+    `settings_postgres.options` does. `real` is where `path` led when a restore was planned, and
+    the only place that the restore may write to; "" outside of restores.
     """
 
     name: str
@@ -39,6 +40,7 @@ class SourceSpec:
     kind: str
     path: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    real: str = ""
 
 
 # kinds exchanged piece by piece: each piece is old or new, and what a backup lacks is left alone

@@ -24,13 +24,19 @@ import apsw
 
 from mcp_backup.durable import (
     final_name,
-    fsync_directory,
     fsync_file,
     make_directory_durably,
     remove_durably,
     temporary_name,
 )
 from mcp_backup.errors import RestoreError, TargetBusy
+from mcp_backup.sources.confined import (
+    held,
+    open_files,
+    real_path,
+    refuse_other_names,
+    refuse_strangers,
+)
 from mcp_backup.sources.holders import holders_of, named
 from mcp_backup.sources.source import SourceSpec
 from mcp_backup.sources.sqlite_examine import only_file
@@ -52,7 +58,7 @@ def place(spec: SourceSpec, staged: Path) -> list[str]:
         TargetBusy: somebody holds the live database; nothing was changed.
         RestoreError: it cannot be written.
     """
-    return exchange(spec.name, Path(os.path.realpath(spec.path)), only_file(staged))
+    return exchange(spec.name, Path(real_path(spec)), only_file(staged))
 
 
 def exchange(name: str, path: Path, image: Path) -> list[str]:
@@ -61,6 +67,7 @@ def exchange(name: str, path: Path, image: Path) -> list[str]:
         _create(name, path, image)
         return []
     live = look(name, path)
+    refuse_other_names(live.family)
     if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
         raise RestoreError(
             f"source {name!r}: {path} or its directory may not be written by this user",
@@ -162,8 +169,10 @@ def _checkpoint(live: LiveFile, connection: apsw.Connection) -> list[str]:
 @contextmanager
 def _opened(live: LiveFile, wait: float, *, reset: bool = False) -> Iterator[apsw.Connection]:
     """Open the live database to be written; with `reset`, as if there were nothing in it."""
+    before = open_files()
     connection = connected(live.path, apsw.SQLITE_OPEN_READWRITE)
     try:
+        refuse_strangers(before, live.family)
         connection.config(apsw.SQLITE_DBCONFIG_RESET_DATABASE, int(reset))
         connection.set_busy_handler(Patience(wait))
         connection.execute("PRAGMA synchronous=EXTRA")  # the journal's end must be durable, too
@@ -201,15 +210,22 @@ def _drop_wal(live: LiveFile) -> None:
 def _create(name: str, path: Path, image: Path) -> None:
     """Make the live file anew, with the mode and owner of `image`; it appears whole."""
     make_directory_durably(path.parent)
-    for left in path.parent.iterdir():  # of an attempt that was killed
-        if final_name(left.name) == path.name:
-            left.unlink()
+    with held(path.parent) as parent:
+        _create_in(parent, name, path, image)
+
+
+def _create_in(parent: int, name: str, path: Path, image: Path) -> None:
+    for left in os.listdir(parent):  # of an attempt that was killed
+        if final_name(left) == path.name:
+            os.unlink(left, dir_fd=parent)
     temporary = path.with_name(temporary_name(path.name))
     try:
         copy_durably(image, temporary)
         for suffix in ("-journal", "-wal", "-shm"):  # of a database that is no more
-            remove_durably(Path(f"{path}{suffix}"))
-        os.link(temporary, path)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path.name}{suffix}", dir_fd=parent)
+        os.fsync(parent)
+        os.link(temporary.name, path.name, src_dir_fd=parent, dst_dir_fd=parent)
     except FileExistsError as error:
         raise TargetBusy(
             f"source {name!r}: {path} appeared while it was being restored",
@@ -217,7 +233,7 @@ def _create(name: str, path: Path, image: Path) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-    fsync_directory(path.parent)
+    os.fsync(parent)
 
 
 def copy_durably(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ byte, by rename, and only while nobody has the database open.
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,6 @@ from typing import Literal
 from mcp_backup.durable import (
     fsync_directory,
     make_directory_durably,
-    remove_durably,
     temporary_name,
     write_durably,
 )
@@ -30,6 +29,7 @@ from mcp_backup.errors import (
     SourceUnreadable,
     TargetBusy,
 )
+from mcp_backup.sources.confined import held, real_path, refuse_other_names
 from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.source import SourceSpec
 from mcp_backup.sources.sqlite_pages import WriteAt
@@ -47,6 +47,7 @@ _VERSION = 1
 _IMAGE = "image"
 _RAW = "raw"
 _SIDES = ("-journal", "-wal")
+_FAMILY = ("", *_SIDES, "-shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def keep(spec: SourceSpec, directory: Path, staged: Path) -> KeptCopy:
         TargetBusy: it stayed locked.
         SourceError: no space is left for the copy.
     """
-    path, content = Path(os.path.realpath(spec.path)), ""
+    path, content = Path(real_path(spec)), ""
+    refuse_other_names(f"{path}{suffix}" for suffix in _FAMILY)
     if not os.path.lexists(path):
         kept = _keep_raw(path, directory, "absent")
     else:
@@ -90,24 +92,35 @@ def put_back(spec: SourceSpec, directory: Path) -> list[str]:
         RestoreError: `directory` is no undo point, or the live path cannot be written.
     """
     kept = _record(directory)
-    path = Path(os.path.realpath(spec.path))
+    path = Path(real_path(spec))
     if kept.state == "present":
         return exchange(spec.name, path, directory / _IMAGE)
     refuse_holders(spec.name, path)
-    fresh = {}
     if kept.raw:
         make_directory_durably(path.parent)
+    elif not path.parent.is_dir():
+        return []  # nothing was there, and nothing is
+    with held(path.parent) as parent:
+        _put_raw(kept, directory, path, parent)
+    return []
+
+
+def _put_raw(kept: _Kept, directory: Path, path: Path, parent: int) -> None:
+    fresh = {}
     for suffix in kept.raw:  # all copied before the first live file is touched
         fresh[suffix] = path.with_name(temporary_name(path.name + suffix))
         copy_durably(directory / f"{_RAW}{suffix}", fresh[suffix])
     for suffix in ("-shm", "-wal", "-journal", ""):
         if suffix not in fresh or suffix:
-            remove_durably(Path(f"{path}{suffix}"))
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path.name}{suffix}", dir_fd=parent)
+                os.fsync(parent)
     for suffix in ("", *_SIDES):
         if suffix in fresh:
-            os.replace(fresh[suffix], f"{path}{suffix}")
-            fsync_directory(path.parent)
-    return []
+            os.replace(
+                fresh[suffix].name, f"{path.name}{suffix}", src_dir_fd=parent, dst_dir_fd=parent
+            )
+            os.fsync(parent)
 
 
 def _keep_image(spec: SourceSpec, path: Path, directory: Path) -> tuple[_Kept, str]:
