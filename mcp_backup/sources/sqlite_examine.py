@@ -1,7 +1,8 @@
 """Whether a copy of an SQLite database is whole, and what its source saw when it was captured.
 
 A staged copy is opened as immutable: not a byte of it changes, no file appears beside it. Since
-SQLite 3.44 the integrity check asks full-text and R-tree tables for theirs, read-only. To read a
+SQLite 3.44 the integrity check asks full-text and R-tree tables for theirs, read-only; vector
+tables, whose extension is not here, are looked at from outside (`sqlite_vectors`). To read a
 full-text index takes longer than all the rest, so a second connection does that meanwhile, in a
 thread: SQLite lets go of the interpreter while it works.
 """
@@ -27,6 +28,7 @@ from mcp_backup.sources.sqlite_evidence import (
 )
 from mcp_backup.sources.sqlite_plain import readable
 from mcp_backup.sources.sqlite_reading import begin, connected, stand_in, undisturbed
+from mcp_backup.sources.sqlite_vectors import vector_findings
 
 _MOST_FINDINGS = 20  # of one kind: a person reads them
 
@@ -58,6 +60,7 @@ def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
             findings = _foreign_keys(connection, evidence)
             if evidence is not None:
                 findings += _differences(connection, path.name, evidence)
+            findings += vector_findings(connection, evidence)
             faults += asked.result() if asked else []
         findings[:0] = [_fault(path.name, fault) for fault in faults]
     except (apsw.NotADBError, apsw.CorruptError, apsw.IOError, apsw.CantOpenError) as error:

@@ -15,6 +15,7 @@ from mcp_backup.proof.drill import drill, ledger_of
 from mcp_backup.status import status
 from mcp_backup.verbs import CreateRequest
 from tests.proof.conftest import found, outcomes, rewritten
+from tests.sources.vectors import make_vectors
 from tests.system import System
 
 NEWEST = DrillRequest(scenario="single-server")
@@ -89,6 +90,22 @@ async def test_a_database_whose_full_text_index_is_damaged_since_before_its_back
         await engine.create(CreateRequest())
     report = await drilled(system)
     assert found(report) == {("notes", "fts")}
+    assert outcomes(report)["tasks", "newest"] == "proven"
+
+
+async def test_a_database_whose_vector_table_is_damaged_and_one_whose_is_not(
+    system: System,
+) -> None:
+    make_vectors(system.tasks)
+    make_vectors(system.notes)
+    with closing(sqlite3.connect(system.notes)) as database, database:
+        database.execute("DELETE FROM memories_vector_chunks00 WHERE rowid = 1")
+    async with system.engine() as engine:
+        await engine.create(CreateRequest())
+    report = await drilled(system)
+    (finding,) = report.every_finding()
+    assert (finding.source, finding.code, finding.subject) == ("notes", "vectors", "memories")
+    assert finding.message == "memories_vector_chunks00 has nothing of chunk 1"
     assert outcomes(report)["tasks", "newest"] == "proven"
 
 
