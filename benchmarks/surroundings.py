@@ -23,6 +23,7 @@ SNAPSHOTS = 1_000
 MANY = 10_000
 RUNS = 10_000
 _STARTS = 7  # starts and short calls are many, since each is short and so noisy
+_IMPORTS = "import gc; gc.disable(); import mcp_backup.cli.backups, mcp_backup.opening"
 _PAUSE = 0.5  # seconds: the writer has begun
 
 
@@ -55,8 +56,10 @@ class Surroundings:
             for _ in range(_STARTS):
                 self.results.add("server list", OURS, session.call("list_backups"))
                 self.results.add("server status", OURS, session.call("backup_status"))
+            for _ in range(_STARTS):
                 unchanged = session.call("create_backup", backup_type="incremental", verify=False)
                 self.results.add("server unchanged", OURS, unchanged)
+                self.results.add("server list after", OURS, session.call("list_backups"))
         asyncio.run(add_snapshots(ours, SNAPSHOTS, MANY))
         with server_session(ours.command("serve"), ours.environment, ours.home) as session:
             session.begin()
@@ -79,6 +82,7 @@ class Surroundings:
                 self.results.add(f"start memory{row}", OURS, memory)
             program = ours.command("create")[0]
             for row, command in (
+                ("imports", [sys.executable, "-c", _IMPORTS]),
                 ("terminal", [program, "--version"]),
                 ("interpreter", [sys.executable, "-c", "pass"]),
             ):
