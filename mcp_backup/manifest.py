@@ -13,6 +13,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Any, Literal, NoReturn
 
+from mcp_backup.churn import Changed
 from mcp_backup.errors import IntegrityError, UnsupportedFormat
 from mcp_backup.sources.source import Component, Evidence, FileEvidence, Finding
 
@@ -41,7 +42,8 @@ class SourceRecord:
     `verified` tells that the copy was read back from the store and examined before the snapshot
     was written; `findings` are what that examination found wrong with the source itself (the
     bytes were proven equal by then), so a restore that finds the same brings back what was there.
-    `suspect` is what the source lost since the backup before; see `suspicion`.
+    `suspect` is what the source lost since the backup before; see `suspicion`. `churn` is how many
+    chunks of its image changed, at the last backups of it that were cut alike; see `churn`.
     """
 
     name: str
@@ -59,6 +61,7 @@ class SourceRecord:
     verified: bool = False
     findings: tuple[Finding, ...] = ()
     suspect: tuple[Finding, ...] = ()
+    churn: tuple[Changed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,7 @@ def _record(item: Mapping[str, Any]) -> SourceRecord:
         verified=_truth(item["verified"]),
         findings=_findings(item["findings"]),
         suspect=_findings(item.get("suspect", [])),
+        churn=tuple(Changed(*map(_count, _three(row))) for row in _list(item.get("churn", []))),
     )
 
 
@@ -197,6 +201,12 @@ def _text(value: object) -> str:
 def _list(value: object) -> Sequence[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r:.60} is not a list")
+    return value
+
+
+def _three(value: object) -> Sequence[Any]:
+    if not isinstance(value, list) or len(value) != len(Changed._fields):
+        raise TypeError(f"{value!r:.60} are not three numbers")
     return value
 
 

@@ -16,6 +16,7 @@ from time import monotonic
 from anyio import to_thread
 
 from mcp_backup.alerts.alerts import Alerts
+from mcp_backup.backup.cutting import cut_of, described
 from mcp_backup.catalog import Backup
 from mcp_backup.discovery import DatabaseFound, Found, find
 from mcp_backup.engine import Engine
@@ -72,7 +73,8 @@ async def status(engine: Engine, *, around: bool = True) -> StatusReport:
     backups = [backup for backup in await engine.catalog.backups() if backup.ours]
     record = await _record(engine, backups)
     measured = await _measured(engine)
-    sources = tuple(_source(engine, record, now, measured))
+    cuts = await _cuts(engine, backups, record)
+    sources = tuple(_source(engine, record, now, measured, cuts))
     due = await to_thread.run_sync(_missed, settings, record, now)
     undelivered = await _undelivered(engine)
     reasons = [*_failing(record, sources), *_at_risk(record, sources, due, now)]
@@ -196,7 +198,11 @@ async def _measured(engine: Engine) -> Recovery | None:
 
 
 def _source(
-    engine: Engine, record: _Record, now: datetime, measured: Recovery | None
+    engine: Engine,
+    record: _Record,
+    now: datetime,
+    measured: Recovery | None,
+    cuts: Mapping[_Source, str],
 ) -> Iterator[SourceStatus]:
     target = engine.settings.objectives.rpo_hours
     for spec in engine.settings.sources():
@@ -219,7 +225,24 @@ def _source(
             suspect=_suspicion(last),
             recovery_seconds=drill.seconds if drill else None,
             drilled=drill.drilled if drill else None,
+            cut=cuts.get(key, ""),
         )
+
+
+async def _cuts(
+    engine: Engine, backups: Sequence[Backup], record: _Record
+) -> Mapping[_Source, str]:
+    """Describe how each source's image is cut, by the manifest of its newest copy."""
+    wanted = {copy.backup_id for copy in record.copies.values()}
+    newest = {each.backup_id: each for each in backups if each.backup_id in wanted}
+    found: dict[_Source, str] = {}
+    for key, copy in record.copies.items():
+        backup = newest.get(copy.backup_id)
+        manifest = await engine.catalog.legible(backup) if backup else None
+        for source in manifest.sources if manifest else ():
+            if (str(source.component), source.name) == key:
+                found[key] = described(cut_of(source))
+    return found
 
 
 def _worst(window: Window | None, now: datetime) -> tuple[float | None, datetime | None]:

@@ -14,7 +14,8 @@ class SourceStatus:
     if there is none. `worst_rpo_hours` is the longest time between two copies that is on record,
     the one until now among them, and `worst_began` when it began. `failure` is why its last try
     failed, `suspect` what looks wrong with its last copy; "" if nothing. `recovery_seconds` is what
-    getting it back takes by its last drill, which was `drilled` then; `None` if unknown.
+    getting it back takes by its last drill, which was `drilled` then; `None` if unknown. `cut` says
+    how its image is cut into chunks, and what another size would save and cost; "" if it has none.
     """
 
     source: str
@@ -29,6 +30,7 @@ class SourceStatus:
     drilled: datetime | None = None
     suspect: str = ""
     worst_began: datetime | None = None
+    cut: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ def stood(report: StatusReport) -> list[str]:
     if report.sources:
         head = ("SOURCE", "PART", "LAST SUCCESS", "RPO", "WORST", "TARGET", "RECOVERY", "")
         lines += [*table(head, *map(_source, report.sources)), ""]
+    lines += [f"{each.source}: {each.cut}" for each in report.sources if each.cut]
     lines += [
         f"backups: {report.backups}"
         + "".join(f"; {age}: {number}" for age, number in report.age_distribution.items()),

@@ -49,6 +49,7 @@ TERMINAL = {
     "discovery_shards",
 }
 LEAVES = {
+    "churn",
     "drill_facts",
     "status_report",
     "errors",
@@ -80,7 +81,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arena": set(),
     "channel": {"arena"},
     "workers": {"arena", "channel", "errors"},
-    "manifest": {"errors"} | SOURCE,
+    "churn": set(),
+    "manifest": {"errors", "churn"} | SOURCE,
     "outline": {"manifest"},
     "retention": set(),
     "suspicion": {"manifest"} | SOURCE,

@@ -18,9 +18,11 @@ from anyio import to_thread
 from blake3 import blake3
 
 from mcp_backup.backup.contents import ImageContent, StreamContent
+from mcp_backup.backup.cutting import cut_of, observed, told
 from mcp_backup.backup.handouts import clear, handed_out, handout_of
 from mcp_backup.backup.segments import SegmentCache
-from mcp_backup.backup.trees import Directory, save_directory
+from mcp_backup.backup.trees import Directory, keep_times, save_directory
+from mcp_backup.churn import Changed, Cut
 from mcp_backup.errors import SourceError
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.chunking import default_chunk_size
@@ -149,23 +151,6 @@ class Archiver:
             return False
         return await self._complete(known.tree)
 
-    async def _keep_times(self, root: Directory, known: Known) -> None:
-        """Give files whose content is as before the times they had before.
-
-        A checkpoint moves a database's time without changing a byte of its image; the same node
-        makes the same tree blob, and its chunk list is not stored again.
-        """
-        assert known.tree.subtree is not None
-        for before in await self._repository.load_tree(known.tree.subtree):
-            now = root.children.get(before.name)
-            if isinstance(now, Node) and (now.content, now.size) == (before.content, before.size):
-                root.children[before.name] = replace(
-                    now,
-                    mtime_ns=before.mtime_ns,
-                    atime_ns=before.atime_ns,
-                    ctime_ns=before.ctime_ns,
-                )
-
     async def _complete(self, node: Node) -> bool:
         """Tell whether the index has every blob below a node."""
         index = await self._repository.load_index()
@@ -184,8 +169,8 @@ class Archiver:
         self, spec: SourceSpec, known: Known | None, listener: Listener
     ) -> SourceRecord:
         tree = f"{spec.component}/{spec.name}"
-        chunk_size = known.record.chunk_size if known else 0
-        reading = _Reading(self._writer, self._pool, self._segments, tree, chunk_size)
+        cut = cut_of(known.record) if known else Cut(0, 0)
+        reading = _Reading(self._writer, self._pool, self._segments, tree, cut.next)
         scratch = self._scratch / f"capture-{len(self.archive.records)}"  # the last may be littered
         await to_thread.run_sync(_make, scratch)
         copies, read = scratch.with_name(f"{scratch.name}-handed-out"), spec
@@ -200,8 +185,12 @@ class Archiver:
         finally:
             reading.release()
             await clear(copies)
+        notes, churn = evidence.notes + ((told(cut),) if cut.pays else ()), tuple[Changed, ...]()
         if known and spec.component is Component.DATABASES:
-            await self._keep_times(reading.root, known)
+            assert known.tree.subtree is not None
+            before = await self._repository.load_tree(known.tree.subtree)
+            keep_times(reading.root, before)
+            churn = observed(known.record, before, reading.root, reading.chunk_size)
         subtree = await save_directory(reading.root, self._writer)
         self.archive.trees[tree] = dir_node(
             spec.name, subtree, mode=0o700, mtime_ns=reading.root.latest()
@@ -217,8 +206,9 @@ class Archiver:
             read=sum(file.size for file in evidence.files),
             added=0,
             duration_seconds=0.0,
-            evidence=replace(evidence, fingerprint=bound(spec, evidence.fingerprint)),
+            evidence=replace(evidence, fingerprint=bound(spec, evidence.fingerprint), notes=notes),
             failure=None,
+            churn=churn,
         )
 
 

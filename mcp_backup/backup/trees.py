@@ -5,6 +5,7 @@ and there is no inode, device or link count; so an unchanged file's tree is the 
 and its chunk list (35 bytes a chunk) is not stored once more with every backup.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from mcp_backup.format.blob import BlobKind
@@ -45,6 +46,20 @@ class Directory:
 
 def _mtime(child: Node | Directory) -> int:
     return child.latest() if isinstance(child, Directory) else child.mtime_ns
+
+
+def keep_times(root: Directory, before: Iterable[Node]) -> None:
+    """Give files whose content is as before the times they had before.
+
+    A checkpoint moves a database's time without changing a byte of its image; the same node
+    makes the same tree blob, and its chunk list is not stored again.
+    """
+    for was in before:
+        now = root.children.get(was.name)
+        if isinstance(now, Node) and (now.content, now.size) == (was.content, was.size):
+            root.children[was.name] = replace(
+                now, mtime_ns=was.mtime_ns, atime_ns=was.atime_ns, ctime_ns=was.ctime_ns
+            )
 
 
 async def save_directory(directory: Directory, writer: Writer) -> BlobId:

@@ -23,6 +23,7 @@ class SourceStatusReply(Reply):
     recovery_seconds: float | None
     drilled: AwareDatetime | None
     suspect: str
+    cut: str
 
     @classmethod
     def of(cls, source: SourceStatus) -> Self:
@@ -39,6 +40,7 @@ class SourceStatusReply(Reply):
             recovery_seconds=source.recovery_seconds,
             drilled=source.drilled,
             suspect=clipped(source.suspect),
+            cut=source.cut,
         )
 
 
