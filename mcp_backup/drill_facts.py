@@ -101,6 +101,24 @@ class DrilledSource:
 
 
 @dataclass(frozen=True, slots=True)
+class WalkReport:
+    """One walk through a page of the runbook, over. `mode`: "tabletop", "drill" or "live".
+
+    It is `complete` when it came to the page's end with all as printed; else `stopped` says where,
+    and `different` that something did not look as printed there.
+    """
+
+    page: str
+    mode: str
+    started: datetime
+    seconds: float
+    steps: int
+    complete: bool
+    different: bool = False
+    stopped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DrillReport:
     """One drill, done. It is "incomplete" where nothing failed and something was skipped.
 

@@ -66,28 +66,33 @@ class History:
         self._running: dict[int, tuple[str, int]] = {}
         self._windows = queries.Windows()
 
-    async def begin(self, verb: str, *, slot: str = "", subject: str = "") -> int:
+    async def begin(
+        self, verb: str, *, slot: str = "", subject: str = "", begun: datetime | None = None
+    ) -> int:
         """Put on record that a run begins, asked for by the current `asking`; return its id.
 
-        Without a `slot` the asker's is taken.
+        Without a `slot` the asker's is taken; `begun` is for what began before it could be put
+        on record.
 
         Raises:
             SlotTaken: the slot has been run, or is being run.
             HistoryUnusable: it could not be put on record.
         """
-        return await to_thread.run_sync(self._begin, verb, slot, subject, asking.get())
+        asker = asking.get()
+        about = (verb, subject[:_TEXT_LIMIT], slot or asker.slot)
+        return await to_thread.run_sync(self._begin, about, begun or self._now(), asker)
 
-    def _begin(self, verb: str, slot: str, subject: str, asker: Asker) -> int:
-        slot = slot or asker.slot
+    def _begin(self, about: tuple[str, str, str], begun: datetime, asker: Asker) -> int:
+        verb, subject, slot = about
         token = token_hex(16)
         descriptor = self._file.begin_running(token)
 
         def work(db: sqlite3.Connection) -> int:
             self._end_interrupted(db)
             values = (
-                *(verb, subject[:_TEXT_LIMIT], slot, _next_attempt(db, verb, slot, self._now())),
+                *(verb, subject, slot, _next_attempt(db, verb, slot, self._now())),
                 *(asker.door, asker.name[:_TEXT_LIMIT], asker.version[:_TEXT_LIMIT], asker.tool),
-                *(token, micros(self._now())),
+                *(token, micros(begun)),
             )
             row = db.execute(
                 "INSERT INTO runs (verb, subject, slot, attempt, door, client, version, tool, "

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import anyio
 
 from mcp_backup.catalog import Backup, Catalog
-from mcp_backup.drill_facts import DrillReport
+from mcp_backup.drill_facts import DrillReport, WalkReport
 from mcp_backup.errors import (
     BackupError,
     HistoryUnusable,
@@ -107,6 +107,22 @@ async def _run(history: History, verb: str, subject: str, work: Callable[[], Awa
     with anyio.CancelScope(shield=True):
         problem = await end(_facts(report))
     return _warned(report, problem) if problem else report
+
+
+async def record_walk(history: History, walk: WalkReport) -> None:
+    """Put a walk through the runbook on record, when it is over.
+
+    On the worst day there is no history before the walk has brought it back.
+
+    Raises:
+        HistoryUnusable: it could not be.
+    """
+    told = f"{walk.mode}, {walk.steps} steps, {'as printed' if walk.complete else walk.stopped}"
+    ending: Ending = "findings" if walk.different else "cancelled"
+    run = await history.begin("walk", subject=walk.page, begun=walk.started)
+    await history.end(
+        run, "completed" if walk.complete else ending, duration=walk.seconds, message=told
+    )
 
 
 @dataclass(frozen=True, slots=True)

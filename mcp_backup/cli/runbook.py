@@ -1,7 +1,7 @@
 """runbook: the pages for the worst day, printed for this installation, or walked through."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,11 +13,13 @@ from mcp_backup.drill_facts import SCENARIOS, DrillReport, DrillRequest
 from mcp_backup.errors import BackupError, UsageError
 from mcp_backup.place import utc_now
 from mcp_backup.proof.drill import drill
-from mcp_backup.runbook.filling import of_engine, of_settings, of_words
-from mcp_backup.runbook.pages import OTHER_PAGES, SCENARIO_PAGES, Page, filled, page
+from mcp_backup.proof.walks import last_walk, read_walks
+from mcp_backup.recording import record_walk
+from mcp_backup.runbook.filling import of_engine, of_settings, of_walks, of_words
+from mcp_backup.runbook.pages import OTHER_PAGES, SCENARIO_PAGES, Page, filled, page, timed
 from mcp_backup.runbook.shell import shell
 from mcp_backup.runbook.walking import Walk, Walker, keep_record, known, lines_of
-from mcp_backup.settings import load_settings
+from mcp_backup.settings import Settings, load_settings
 from mcp_backup.terminal_drills import drilled
 
 _DIFFERENT = 3
@@ -74,9 +76,9 @@ def runbook(  # noqa: PLR0913 - one parameter per flag
         this.terminal.result([Printed(each.name, each.title) for each in pages], lines)
         return 0
     chosen = page(name)
-    values = _values(this, source, backup) | of_words(_pairs(value or []))
+    values = _values(this, chosen, source, backup) | of_words(_pairs(value or []))
     if action == "print":
-        text = filled(chosen.text, values)
+        text = timed(filled(chosen.text, values), _times(this, chosen))
         this.terminal.result(Printed(chosen.name, text), text.splitlines())
         return 0
     applies = frozenset(separated(when))
@@ -85,30 +87,48 @@ def runbook(  # noqa: PLR0913 - one parameter per flag
 
 def _walk(this: Session, chosen: Page, walker: Walker) -> int:
     around = this.surroundings
-    with shell(around.cwd, around.environ) as inner:
-        walk = this.interruptible(
-            lambda: walker.walk(chosen, inner),
-            unfinished="The step under way may be half done; look at the page's rollback.",
-        )
+    walk = walker.begun(chosen)
+    try:
+        with shell(around.cwd, around.environ) as inner:
+            this.interruptible(
+                lambda: walker.walk(chosen, inner, walk),
+                unfinished="The step under way may be half done; look at the page's rollback.",
+            )
+    finally:
+        _keep(this, walker.values, walk)
     report = _drilled(this, chosen) if walker.mode == "drill" else None
     lines = lines_of(walk) + (["", *drilled(report)] if report else [])
-    try:
-        keep_record(_state_directory(this, walker.values), walk)
-    except (BackupError, OSError) as error:
-        this.terminal.note(f"the times were not kept: {error}")
     this.terminal.result(Walked(walk, report), lines)
     return 0 if walk.complete and (report is None or report.ok) else _DIFFERENT
 
 
-def _state_directory(this: Session, values: Mapping[str, str]) -> Path:
-    """Return where walks are kept, by settings that the walk itself may have brought back."""
+def _keep(this: Session, values: Mapping[str, str], walk: Walk) -> None:
+    """Keep a walk's times: beside the settings' state, which needs little, and in the history."""
     try:
-        return this.settings().state_dir
+        settings = _settings_after(this, values)
+        keep_record(settings.state_dir, walk)
+    except (BackupError, OSError) as error:
+        this.terminal.note(f"the times were not kept: {error}")
+        return
+    found = Session(replace(this.surroundings, config=settings.file or this.surroundings.config))
+    try:
+        found.run(
+            lambda engine, _: record_walk(engine.history, walk.report()),
+            unfinished="The walk is over; its times are kept.",
+        )
+    except BackupError as error:
+        this.terminal.note(f"the times were kept, but not in the history: {error}")
+
+
+def _settings_after(this: Session, values: Mapping[str, str]) -> Settings:
+    """Return the settings, which the walk itself may have brought back."""
+    try:
+        return this.settings()
     except BackupError:
         if not values.get("config"):
             raise
         around = this.surroundings
-        return load_settings(Path(values["config"]), around.environ, around.cwd).state_dir
+        return load_settings(Path(values["config"]), around.environ, around.cwd)
 
 
 def _drilled(this: Session, chosen: Page) -> DrillReport | None:
@@ -121,7 +141,16 @@ def _drilled(this: Session, chosen: Page) -> DrillReport | None:
     )
 
 
-def _values(this: Session, source: str, backup: str) -> dict[str, str]:
+def _times(this: Session, chosen: Page) -> Mapping[str, float]:
+    """Return what each section took in the last walk that ran its commands."""
+    try:
+        walk = last_walk(read_walks(this.settings().state_dir), chosen.name)
+    except BackupError:
+        return {}
+    return walk.sections if walk and walk.mode != "tabletop" else {}
+
+
+def _values(this: Session, chosen: Page, source: str, backup: str) -> dict[str, str]:
     """Return what can be told of this installation: on the worst day, not much."""
     values = {"rescue": str(Path(this.surroundings.cwd) / "rescued")}
     try:
@@ -129,7 +158,7 @@ def _values(this: Session, source: str, backup: str) -> dict[str, str]:
     except BackupError as error:
         this.terminal.note(f"no settings, so fill in <names> by hand: {error}")
         return values
-    values |= of_settings(settings, source)
+    values |= of_settings(settings, source) | of_walks(settings, chosen.name)
     try:
         values |= known(
             this.run(

@@ -29,6 +29,7 @@ class VerbOnRecord(StrEnum):
     PRUNE = "prune"
     CHECK = "check"
     DRILL = "drill"
+    WALK = "walk"
     KEY_ADD = "key-add"
     KEY_REMOVE = "key-remove"
     RECOVERY_KIT = "recovery-kit"

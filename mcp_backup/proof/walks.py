@@ -1,7 +1,8 @@
 """Walks through the runbook that are on record: which page, how, and how long it took."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,10 @@ _LONGEST = 8 << 20  # bytes of the file that are read
 
 @dataclass(frozen=True, slots=True)
 class WalkOnRecord:
-    """One walk. It is `complete` when it came to the page's end with all as printed."""
+    """One walk. It is `complete` when it came to the page's end with all as printed.
+
+    `sections` has the seconds that the commands of each section took, by its heading.
+    """
 
     page: str
     mode: str
@@ -20,6 +24,16 @@ class WalkOnRecord:
     seconds: float
     steps: int
     complete: bool
+    sections: Mapping[str, float] = field(default_factory=dict)
+
+
+def last_walk(walks: Sequence[WalkOnRecord], page: str) -> WalkOnRecord | None:
+    """Return the last walk to a page's end: the last live one, else as a drill, else talk."""
+    for mode in ("live", "drill", "tabletop"):
+        for walk in reversed(walks):
+            if (walk.page, walk.mode, walk.complete) == (page, mode, True):
+                return walk
+    return None
 
 
 def read_walks(state: Path) -> tuple[WalkOnRecord, ...]:
@@ -38,6 +52,11 @@ def read_walks(state: Path) -> tuple[WalkOnRecord, ...]:
 def _walk(line: bytes) -> WalkOnRecord | None:
     try:
         fields = json.loads(line)
+        sections: dict[str, float] = {}
+        for step in fields["steps"]:
+            if step["outcome"] != "not run":
+                taken = sections.get(step["section"], 0.0) + float(step["seconds"])
+                sections[str(step["section"])] = round(taken, 3)
         return WalkOnRecord(
             str(fields["page"]),
             str(fields["mode"]),
@@ -45,6 +64,7 @@ def _walk(line: bytes) -> WalkOnRecord | None:
             float(fields["seconds"]),
             len(fields["steps"]),
             bool(fields["complete"]),
+            sections,
         )
     except (ValueError, KeyError, TypeError):
         return None

@@ -6,6 +6,7 @@ source path file component               the source that is to be restored, its 
 backup                                   the backup to restore
 stop start check                         the owner's commands, from [recovery]
 rto rpo source_rto                       what drills and history measured
+walked                                   how long this page took when it was last walked
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from mcp_backup.engine import Engine
 from mcp_backup.errors import UnknownSource, UsageError
 from mcp_backup.proof.choosing import in_start_order
 from mcp_backup.proof.objectives import recovery
+from mcp_backup.proof.walks import last_walk, read_walks
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import Component, SourceSpec
 
@@ -66,6 +68,15 @@ async def of_engine(engine: Engine, source: str = "", backup: str = "") -> dict[
     elif known:
         values["backup"] = known[0].backup_id
     return values
+
+
+def of_walks(settings: Settings, page: str) -> dict[str, str]:
+    """Return how long the page took when it was last walked to its end. Blocks."""
+    walk = last_walk(read_walks(settings.state_dir), page)
+    if walk is None:
+        return {"walked": f"not yet: `mcp-backup runbook drill {page}` does"}
+    how = {"live": "live", "drill": "as a drill"}.get(walk.mode, "at the table")
+    return {"walked": f"{how}, in {_seconds(walk.seconds)}, on {walk.started:%Y-%m-%d}"}
 
 
 def of_words(words: Mapping[str, str]) -> dict[str, str]:

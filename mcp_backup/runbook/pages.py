@@ -138,6 +138,17 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(value, text)
 
 
+def timed(text: str, seconds: Mapping[str, float]) -> str:
+    """Put below each heading how long its commands took, where that is known."""
+    lines = []
+    for line in text.splitlines():
+        lines.append(line)
+        taken = seconds.get(line[3:]) if line.startswith("## ") else None
+        if taken is not None:
+            lines += ["", f"(The commands here took {taken:.1f} s in the last walk.)"]
+    return "\n".join(lines) + "\n"
+
+
 def _fenced(name: str, lines: Iterator[str]) -> list[str]:
     body: list[str] = []
     for line in lines:

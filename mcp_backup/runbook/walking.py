@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal, Protocol
 
+from mcp_backup.drill_facts import WalkReport
 from mcp_backup.errors import RestoreDeclined
 from mcp_backup.proof.walks import FILE
 from mcp_backup.runbook.matching import matched
@@ -65,6 +66,24 @@ class Walk:
     seconds: float = 0.0
     complete: bool = False
 
+    def report(self) -> WalkReport:
+        """Tell it in short."""
+        last = self.steps[-1] if self.steps else None
+        different = last is not None and last.outcome == "different"
+        where = f"after {last.section}" if last else "before its first step"
+        if last and different:
+            where = f"in {last.section}: {last.why}"
+        return WalkReport(
+            self.page,
+            self.mode,
+            self.started,
+            self.seconds,
+            len(self.steps),
+            self.complete,
+            different,
+            "" if self.complete else f"stopped {where}",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Walker:
@@ -80,14 +99,18 @@ class Walker:
     yes: bool = False
     applies: Collection[str] = ()
 
-    def walk(self, page: Page, shell: Shell) -> Walk:
-        """Walk; stops at the first step that is not as printed.
+    def begun(self, page: Page) -> Walk:
+        """Return a walk that begins now."""
+        return Walk(page.name, self.mode, self.now())
+
+    def walk(self, page: Page, shell: Shell, begun: Walk | None = None) -> Walk:
+        """Walk; stops at the first step that is not as printed. What was `begun` is filled in.
 
         Raises:
             RestoreDeclined: a person was asked before a change, and did not say yes, or there is
                 nobody to ask.
         """
-        walk, began = Walk(page.name, self.mode, self.now()), monotonic()
+        walk, began = begun or self.begun(page), monotonic()
         try:
             for section in page.sections:
                 for step in self._section(page, section, shell):

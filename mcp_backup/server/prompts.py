@@ -105,6 +105,7 @@ async def _task(
         at = await engine()
         filling = await to_thread.run_sync(import_module, "mcp_backup.runbook.filling")
         values = await filling.of_engine(at, source, backup_id)
+        values |= await to_thread.run_sync(filling.of_walks, at.settings, name)
     except BackupError as error:
         problem = f"\nWhat could not be filled in: [{error.code}] {readable(str(error))}"
     values |= {word: f"<your own command: recovery.{word}>" for word in _OWN}

@@ -3,6 +3,7 @@
 Whoever carries it out knows the page, and what stands for its placeholders; nothing else.
 """
 
+import json
 import os
 import shutil
 import sqlite3
@@ -155,6 +156,21 @@ def test_the_pages_around_it_run_too(installation: Installation) -> None:
     assert table.returncode == 0, table.stderr
     carried_out(installation, "README")
     carried_out(installation, "post-incident")
+    listed = installation.ours("history", "--verb", "walk", "--json").stdout
+    runs = list(reversed(json.loads(listed)["runs"]))
+    assert [(run["subject"], run["outcome"]) for run in runs] == [
+        ("single-server", "findings" if declined.returncode == 3 else "cancelled"),
+        ("data-loss", "completed"),
+        ("README", "completed"),
+        ("post-incident", "completed"),
+    ]
+    assert runs[1]["message"].startswith("tabletop, ")
+    assert runs[2]["message"].endswith(" steps, as printed")
+    assert runs[2]["duration"] > 0
+    assert runs[2]["begun"] < runs[2]["ended"]
+    assert "Walked: at the table, in " in installation.ours("runbook", "print", "data-loss").stdout
+    assert "Walked: not yet: " in installation.ours("runbook", "print", "single-server").stdout
+    assert "(The commands here took " in installation.ours("runbook", "print", "README").stdout
 
 
 def test_every_block_of_every_page_is_run_by_these_tests() -> None:
