@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None, database=None)
 settings.load_profile("deterministic")
 
 

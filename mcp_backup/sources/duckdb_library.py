@@ -165,7 +165,10 @@ def _facts(connection: duckdb.DuckDBPyConnection) -> Answer:
 
 
 def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Table]:
-    """Return every table, by its name, with its schema's before it unless that is main."""
+    """Return every table, by its name, with its schema's before it unless that is main.
+
+    Where a dot in a name makes that the name of two, the second has both quoted.
+    """
     found: dict[str, Table] = {}
     rows = _asked(
         connection,
@@ -176,7 +179,10 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Table]:
     )
     for schema, name, column, kind, computed in rows:
         key = name if schema == "main" else f"{schema}.{name}"
-        table = found.setdefault(key, Table(f"{_quoted(schema)}.{_quoted(name)}", []))
+        sql = f"{_quoted(schema)}.{_quoted(name)}"
+        if key in found and found[key].sql != sql:
+            key = sql
+        table = found.setdefault(key, Table(sql, []))
         table.columns.append((column, kind, bool(computed)))
     return found
 
