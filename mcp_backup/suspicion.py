@@ -44,7 +44,8 @@ def _losses(record: SourceRecord, previous: SourceRecord | None) -> Iterator[Fin
         return
     tables, before = _tables(now), _tables(then)
     if tables is not None and before is not None:
-        empty = {str(name) for name in now.facts.get("excluded", ())}
+        excluded: Any = now.facts.get("excluded", ())
+        empty = {str(name) for name in excluded} if isinstance(excluded, list | tuple) else set()
         kept = {name: rows for name, rows in before.items() if name not in empty}
         yield from _lost_rows(record.name, tables, kept)
         return
@@ -76,7 +77,7 @@ def _fewer(what: str, source: str, count: int, before: int, few: int) -> Iterato
 def _tables(evidence: Evidence) -> dict[str, int] | None:
     """Return the rows of each table that holds something of its owner's; None if none counted."""
     tables: Any = evidence.facts.get("tables")
-    if not isinstance(tables, Mapping):
+    if not isinstance(tables, Mapping) or any(type(rows) is not int for rows in tables.values()):
         return None
     return {
         str(name): int(rows)

@@ -125,3 +125,10 @@ def test_a_source_that_failed_or_changed_its_kind_is_not_compared() -> None:
     assert losses(before, failed) == ()
     other = record("duckdb", Component.DATABASES, {"tables": {"notes": 0}}, [1])
     assert losses(other, before) == ()
+
+
+@pytest.mark.parametrize("odd", [{"notes": "many"}, {"notes": None}, {"notes": True}, [], 7])
+def test_a_backup_before_whose_facts_are_none_says_nothing(odd: Any) -> None:
+    """A stranger wrote it; the backup that is being made now must not end with it."""
+    assert found(database({"notes": 9}), database(odd)) == []
+    assert found(database({"notes": 500}, excluded=7), database({"notes": 500})) == []

@@ -16,6 +16,7 @@ from mcp_backup.format.tree import is_safe_name
 from mcp_backup.manifest import Manifest, SourceRecord
 from mcp_backup.restore.seen import Seen, named
 from mcp_backup.restore.signatures import ABSENT
+from mcp_backup.sources import documents
 from mcp_backup.sources.source import SERVED, Component, Holder, SourceSpec
 from mcp_backup.verbs import PlannedTarget, RestoreRequest
 
@@ -264,7 +265,7 @@ def _lost_files(record: SourceRecord, seen: Seen) -> str:
 
 def _changed_documents(record: SourceRecord, seen: Seen) -> str:
     """Say which documents would be created, changed and left."""
-    stored: Mapping[str, str] = record.evidence.facts["documents"] if record.evidence else {}
+    stored = documents.marks(record.evidence)
     created = [path for path in sorted(stored) if seen.signature.get(path, ABSENT) == ABSENT]
     changed = [
         path

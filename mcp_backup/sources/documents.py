@@ -17,6 +17,9 @@ from urllib.parse import quote
 
 from blake3 import blake3
 
+from mcp_backup.sources.shapes import mapped, text, trusted
+from mcp_backup.sources.source import Evidence
+
 _LONGEST_NAME = 200  # bytes; file systems take 255
 SUFFIX = ".json"
 
@@ -67,6 +70,19 @@ def read(name: str, content: bytes, ignored: Sequence[str]) -> Document:
     return Document(name, content, mark(value, ignored))
 
 
+def marks(evidence: Evidence | None) -> Mapping[str, str]:
+    """Return the marks of what was captured, by file name; none without evidence.
+
+    Raises:
+        IntegrityError: they are not what a capture writes.
+    """
+    if evidence is None:
+        return {}
+    trusted(evidence.facts, {"documents": mapped(text, key=_is_file_name)})
+    found: Mapping[str, str] = evidence.facts["documents"]
+    return found
+
+
 def canonical(value: Any) -> bytes:
     """Write a JSON value so that equal values are equal bytes.
 
@@ -105,6 +121,10 @@ def identified(value: Any, identity: Sequence[str]) -> list[str | int]:
             raise NoDocument(f"a document has no usable {member!r}; it has: {has:.200}")
         found.append(part)
     return found
+
+
+def _is_file_name(name: object) -> bool:
+    return text(name) and not {"/", "\\"} & {*str(name)} and str(name) not in ("", ".", "..")
 
 
 def _name(value: Any, identity: Sequence[str]) -> str:

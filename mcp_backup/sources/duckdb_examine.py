@@ -30,9 +30,16 @@ from mcp_backup.sources.duckdb_file import (
 )
 from mcp_backup.sources.duckdb_layout import kept_shards, live_shard, staged_shards
 from mcp_backup.sources.holders import holders_of, named
+from mcp_backup.sources.shapes import either, mapped, number, record, rows_of, text, trusted
 from mcp_backup.sources.source import Evidence, Finding, SourceSpec
 
 ABSENT, DAMAGED = "absent", "damaged"
+_SEEN = record({"storage_version": text, "schema": text, "content": text})
+_FACTS = {
+    "shards": mapped(either(record({"unread": text}), _SEEN)),
+    "tables": mapped(number),
+    "columns": mapped(rows_of(text, text)),
+}
 _LOOKS = 5  # at headers that somebody is writing
 
 
@@ -41,11 +48,14 @@ def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
 
     Raises:
         SourceUnreadable: there is none, or DuckDB is not installed.
+        IntegrityError: the evidence is none.
     """
+    if evidence is not None:
+        trusted(evidence.facts, _FACTS)
     found = {shard.key: shard.path for shard in below(directory)}
     if not found:
         raise SourceUnreadable(f"{directory} holds no DuckDB database")
-    seen: Mapping[str, Any] = evidence.facts.get("shards", {}) if evidence else {}
+    seen: Mapping[str, Any] = evidence.facts["shards"] if evidence else {}
     if set(seen) == {""} and len(found) == 1:
         found = {"": next(iter(found.values()))}
     findings = []

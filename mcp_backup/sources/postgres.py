@@ -21,7 +21,7 @@ from mcp_backup.errors import SourceUnreadable
 from mcp_backup.sources.postgres_archive import NoArchive, read
 from mcp_backup.sources.postgres_beside import discard, prepare, rehearse
 from mcp_backup.sources.postgres_checks import value_in
-from mcp_backup.sources.postgres_evidence import chosen, facts, held
+from mcp_backup.sources.postgres_evidence import chosen, facts, held, told
 from mcp_backup.sources.postgres_reach import reach
 from mcp_backup.sources.postgres_server import connected, conninfo, rows
 from mcp_backup.sources.postgres_swap import (
@@ -95,17 +95,21 @@ def fingerprint(spec: SourceSpec) -> str:
 
 
 def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
-    """Read a staged dump whole, and compare the rows in it with those counted at its capture."""
+    """Read a staged dump whole, and compare the rows in it with those counted at its capture.
+
+    Raises:
+        IntegrityError: the evidence is none.
+    """
     files = [path for path in directory.iterdir() if path.is_file() and not path.is_symlink()]
     if len(files) != 1:
         raise SourceUnreadable(f"{directory} holds {len(files)} files, and a dump is one")
+    seen = told(evidence)
     try:
         archive = read(files[0])
     except NoArchive as error:
         return [Finding("integrity", files[0].name, f"no whole archive of pg_dump: {error}")]
     if evidence is None:
         return []
-    seen: Mapping[str, Any] = evidence.facts
     excluded = set(seen.get("excluded", ()))
     findings = [
         Finding("integrity", table, f"expected {count} rows, got {archive.rows.get(table)}")

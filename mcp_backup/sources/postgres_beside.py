@@ -21,7 +21,7 @@ from typing import Any
 
 from mcp_backup.errors import BackupError, IntegrityError, SourceBusy, StagingRejected
 from mcp_backup.sources.kinds import Rehearsal
-from mcp_backup.sources.postgres_evidence import differing, facts, held
+from mcp_backup.sources.postgres_evidence import differing, facts, held, told
 from mcp_backup.sources.postgres_making import fitting_restorer, load, made, settle
 from mcp_backup.sources.postgres_ours import (
     OURS,
@@ -56,15 +56,15 @@ def prepare(spec: SourceSpec, staged: Path, evidence: Evidence | None) -> None:
         StagingRejected: it is not what was captured; it stays until `discard`.
         SourceError: the server or pg_restore refuses.
     """
-    seen = dict(evidence.facts) if evidence else {}
+    seen = told(evidence)
     with server(spec) as connection:
         here = _made(connection, spec, staged, seen, (f"_new_{token_hex(4)}", _NEW))
     notes, found = _filled(spec, here.name, staged, seen)
     if found:
-        told = "; ".join(f"{item.code} {item.subject}: {item.message}" for item in found[:5])
+        listed = "; ".join(f"{item.code} {item.subject}: {item.message}" for item in found[:5])
         raise StagingRejected(
             f"source {spec.name!r}: the database restored beside the live one is not what was "
-            f"captured: {told}",
+            f"captured: {listed}",
             hint=f"Use another backup. {UNTOUCHED}",
         )
     write_record(staged, replace(here, notes=(*here.notes, *notes)))
@@ -81,7 +81,7 @@ def rehearse(
     Raises:
         IntegrityError: what is staged is no archive.
     """
-    seen = dict(evidence.facts) if evidence else {}
+    seen = told(evidence)
     with _holding(directory):
         try:
             with server(spec) as connection:

@@ -13,7 +13,20 @@ from typing import Any
 
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.sources.postgres_server import Connection, do, rows
-from mcp_backup.sources.source import Finding, SourceSpec
+from mcp_backup.sources.shapes import (
+    either,
+    listed,
+    mapped,
+    nothing,
+    number,
+    record,
+    row,
+    rows_of,
+    text,
+    trusted,
+    truth,
+)
+from mcp_backup.sources.source import Evidence, Finding, SourceSpec
 
 _MOST_NAMED = 5
 
@@ -95,6 +108,23 @@ _GRANTS = """
     FROM pg_database, aclexplode(datacl)
     WHERE datname = current_database() AND grantee <> datdba ORDER BY 1, 2
 """
+_FACTS = {
+    "tables": mapped(number),
+    "large_objects": number,
+    **dict.fromkeys(_NAMED, mapped(text)),
+    "sequences": mapped(row(either(number, nothing), number)),
+    "owners": listed(text),
+    "grantees": listed(text),
+    "database": record(
+        dict.fromkeys(("encoding", "collate", "ctype", "owner", "comment"), text),
+        provider=text,
+        locale=text,
+        connection_limit=number,
+        settings=rows_of(text, text),
+        grants=rows_of(text, text, truth),
+        granted=truth,
+    ),
+}
 _COMPARED = ("tables", *_NAMED, "large_objects")
 
 
@@ -129,6 +159,18 @@ def facts(connection: Connection, excluded: Sequence[tuple[str, str]] = ()) -> d
     found["owners"] = _names(connection, _OWNERS)
     found["grantees"] = _names(connection, _GRANTEES)
     return found | {"database": _database(connection)}
+
+
+def told(evidence: Evidence | None) -> Mapping[str, Any]:
+    """Return the facts of a capture, of which every one is there; none without evidence.
+
+    Raises:
+        IntegrityError: they are not what a capture writes.
+    """
+    if evidence is None:
+        return {}
+    trusted(evidence.facts, _FACTS, excluded=listed(text))
+    return evidence.facts
 
 
 def chosen(spec: SourceSpec, connection: Connection, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ An undo point:
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -73,12 +74,16 @@ def fingerprint(spec: SourceSpec) -> str:
 
 
 def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
-    """Compare staged documents with what was captured, and see that each is one."""
+    """Compare staged documents with what was captured, and see that each is one.
+
+    Raises:
+        IntegrityError: the evidence is none.
+    """
+    marks = documents.marks(evidence)
     findings = comparison.differences(directory, evidence)
-    marks: Mapping[str, str] = evidence.facts["documents"] if evidence else {}
     for name in marks:
         try:
-            documents.read(name, (directory / name).read_bytes(), ())
+            documents.read(name, _content(directory / name), ())
         except FileNotFoundError:
             continue  # the comparison has said so
         except NoDocument as error:
@@ -245,15 +250,26 @@ def _in(spec: SourceSpec, directory: Path) -> dict[str, Document]:
     found = {}
     for path in sorted(directory.iterdir()):
         try:
-            found[path.name] = documents.read(
-                path.name, path.read_bytes(), spec.options.get("ignore", ())
-            )
+            ignored = spec.options.get("ignore", ())
+            found[path.name] = documents.read(path.name, _content(path), ignored)
         except NoDocument as error:
             raise SourceUnreadable(
                 f"source {spec.name!r}: {error}",
                 hint="The backup holds something mcp-backup did not write. Nothing was touched.",
             ) from error
     return found
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a staged file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NoDocument: a hostile backup has something else there, a link for one.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise NoDocument(f"{path.name} is no file")
+    return path.read_bytes()
 
 
 def _send(spec: SourceSpec, sink: Sink, path: Path) -> FileEvidence:
