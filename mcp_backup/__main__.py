@@ -1,10 +1,13 @@
 """`python -m mcp_backup`, and the `mcp-backup` script."""
 
 import gc
+import logging
+import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
-_INTERRUPTED = 130
+_FAILED, _INTERRUPTED = 1, 130
 
 
 def main() -> None:
@@ -19,7 +22,21 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("error [interrupted]: stopped before it had begun\n")
         code = _INTERRUPTED
-    sys.exit(code)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process as it stands: to take down all that was loaded takes a tenth of a start."""
+    logging.shutdown()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # whoever read the output has gone, and is told nothing
+        code = code or _FAILED
+    except OSError as error:
+        os.write(2, f"error [output]: standard output: {error.strerror}\n".encode())
+        code = code or _FAILED
+    os._exit(code)
 
 
 if __name__ == "__main__":

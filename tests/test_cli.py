@@ -193,6 +193,17 @@ def test_nothing_but_the_result_is_on_stdout(backed_up: Run) -> None:
     assert ran.err == ""
 
 
+def test_who_stops_reading_is_told_nothing_more(backed_up: Run, project: Path) -> None:
+    for verb in ("list", "--version"):
+        readable, writable = os.pipe()
+        os.close(readable)
+        ran = subprocess.run(
+            command(verb), cwd=project, stdout=writable, stderr=subprocess.PIPE, check=False
+        )
+        os.close(writable)
+        assert (ran.returncode, ran.stderr) == (1, b"")
+
+
 def test_a_switch_may_be_followed_by_a_word(begun: Run) -> None:
     assert begun("create", "--verify", "false", "--json").answer["verification"] == "skipped"
 
