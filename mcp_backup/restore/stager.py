@@ -252,9 +252,9 @@ def _worded(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise RestoreError(
             f"staging in {directory}: {error.strerror or error}",
-            hint=("Free some space there" if full else "Make it writable")
+            hint=("Free some space there, or raise its limits" if full else "Make it writable")
             + " and try again. Nothing live was touched.",
         ) from error

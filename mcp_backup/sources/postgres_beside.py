@@ -85,7 +85,7 @@ def rehearse(
     with _holding(directory):
         try:
             with server(spec) as connection:
-                fitting_restorer(spec, _dump(staged), connection.info.server_version // 10000)
+                fitting_restorer(spec, _dump(staged))
                 if why := _not_allowed(spec, connection):
                     return Rehearsal(unable=why)
                 suffix = f"_drill_{token_hex(8)}"

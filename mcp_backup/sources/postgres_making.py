@@ -11,13 +11,14 @@ from typing import Any
 
 import psycopg
 
-from mcp_backup.errors import IntegrityError, SourceUnreadable
+from mcp_backup.errors import IntegrityError
 from mcp_backup.sources.postgres_archive import NoArchive, program_of
 from mcp_backup.sources.postgres_server import Connection, connected, conninfo, do, rows
 from mcp_backup.sources.postgres_tools import Tool, fitting, run
 from mcp_backup.sources.source import SourceSpec
 
-_TIMEOUTS = 17  # since this version pg_restore sets transaction_timeout, which older servers refuse
+_TIMEOUTS = 17  # since this version pg_restore does this first, and older servers do not know it
+_TIMEOUT = "SET transaction_timeout = 0;"
 _PRIVILEGES = frozenset({"CREATE", "CONNECT", "TEMPORARY"})
 
 
@@ -49,12 +50,14 @@ def load(
     """Restore the dump into the database `name`; return notes for people."""
     with connected(spec, name) as connection:
         flags, notes = _roles(connection, seen)
-        tool = fitting_restorer(spec, dump, connection.info.server_version // 10000)
+        major = connection.info.server_version // 10000
+    tool = fitting_restorer(spec, dump)
+    older = tool.major >= _TIMEOUTS > major
     run(
         spec,
         [
             tool.path,
-            "--exit-on-error",
+            *(() if older else ("--exit-on-error",)),
             "--no-password",
             "--no-subscriptions",  # they would keep the database from being dropped
             *flags,
@@ -62,12 +65,13 @@ def load(
             str(dump),
         ],
         directory,
+        forgiven=_TIMEOUT if older else "",
     )
     return notes
 
 
-def fitting_restorer(spec: SourceSpec, dump: Path, major: int) -> Tool:
-    """Return the `pg_restore` for a dump and a server of version `major`.
+def fitting_restorer(spec: SourceSpec, dump: Path) -> Tool:
+    """Return the `pg_restore` for a dump.
 
     Raises:
         IntegrityError: it is no dump.
@@ -77,15 +81,7 @@ def fitting_restorer(spec: SourceSpec, dump: Path, major: int) -> Tool:
         program = program_of(dump)
     except NoArchive as error:
         raise IntegrityError(f"{dump.name} is no archive of pg_dump: {error}") from error
-    tool = fitting(spec, "pg_restore", program, f"the dump was made by pg_dump {program}")
-    if tool.major >= _TIMEOUTS > major:
-        raise SourceUnreadable(
-            f"source {spec.name!r}: pg_restore {tool.version} cannot restore into PostgreSQL "
-            f"{major}: it sets what that server does not know",
-            hint=f"Install postgresql-client-{max(program, major)}, or restore into a server of "
-            f"version {_TIMEOUTS} or newer. Nothing live was touched.",
-        )
-    return tool
+    return fitting(spec, "pg_restore", program, f"the dump was made by pg_dump {program}")
 
 
 def settle(connection: Connection, name: str, about: Mapping[str, Any]) -> list[str]:

@@ -72,10 +72,13 @@ def run(
     command: Sequence[str],
     directory: Path,
     take: Callable[[bytes], None] | None = None,
+    *,
+    forgiven: str = "",
 ) -> None:
     """Run a program to its end, and hand what it prints to `take`, piece by piece.
 
-    `directory` holds its complaints and, for as long as it runs, a file with the password.
+    `directory` holds its complaints and, for as long as it runs, a file with the password. That
+    the server refuses the statement `forgiven`, and nothing else, is no failure.
 
     Raises:
         SourceUnreadable: it ended with another status than 0; says how it complained.
@@ -103,12 +106,23 @@ def run(
                 process.wait()
             if status:
                 stderr.seek(0)
-                raise _failed(
-                    spec, command[0], status, stderr.read(_PIECE).decode(errors="replace")
-                )
+                said = stderr.read(_PIECE).decode(errors="replace")
+                if not forgiven or not _is_all(said, forgiven):
+                    raise _failed(spec, command[0], status, said)
     finally:
         complaints.unlink(missing_ok=True)
         (directory / "pgpass").unlink(missing_ok=True)
+
+
+def _is_all(said: str, statement: str) -> bool:
+    """Tell whether a pg_restore that went on complains of one thing, that statement."""
+    lines = said.splitlines()
+    errors = sum(": error: " in line for line in lines)
+    return (
+        errors == 1
+        and f"Command was: {statement}" in lines
+        and lines[-1].endswith("errors ignored on restore: 1")
+    )
 
 
 def _failed(spec: SourceSpec, program: str, status: int, said: str) -> SourceUnreadable:

@@ -72,6 +72,16 @@ class Server:
     def stop(self, mode: str = "immediate") -> None:
         _as_owner(str(self.bin_dir / "pg_ctl"), "-D", str(self.home / "data"), "-m", mode, "stop")
 
+    @contextmanager
+    def no_larger_files(self, size: int) -> Iterator[None]:
+        """Have it write no file beyond so many bytes: a full disk that needs no root."""
+        pid = (self.home / "data" / "postmaster.pid").read_text().split()[0]
+        _as_owner("prlimit", f"--pid={pid}", f"--fsize={size}:")
+        try:
+            yield
+        finally:
+            _as_owner("prlimit", f"--pid={pid}", "--fsize=unlimited:")
+
     def start(self) -> None:
         options = f"-k {self.home} -p {self.port} -c listen_addresses='' -c fsync=off"
         _as_owner(

@@ -1,6 +1,6 @@
 """Restores over a live database of a real server: exact, undoable, dropping nothing of others."""
 
-import subprocess
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +18,8 @@ from mcp_backup.sources.postgres_swap import keep, place, put_back
 from mcp_backup.verbs import CreateRequest, RestoreReport, RestoreRequest
 from tests.postgres.conftest import Live, Server
 from tests.postgres.test_capture import captured, staged
+from tests.restore.bench import bench
+from tests.system import System
 
 
 async def backed_up(live: Live, **more: Any) -> None:
@@ -263,30 +265,52 @@ def test_a_newer_server_and_its_vectors_go_through_all_of_it(newer: Server, tmp_
     assert live.sql(nearest) == [(42,)]
 
 
-@contextmanager
-def small_disk(place: Path, kibibytes: int) -> Iterator[Path]:
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(place)], check=False
+def test_programs_newer_than_the_server_dump_it_and_restore_into_it(
+    live: Live, newer: Server, tmp_path: Path
+) -> None:
+    """They set what that server does not know; of that alone nothing is made."""
+    before = live.server.text(live.name)
+    programs = {"bin_dir": str(newer.bin_dir)}
+    directory = prepared(live, tmp_path / "one", **programs)
+    wreck(live)
+    place(live.spec(**programs), directory)
+    assert live.server.text(live.name) == before
+    live.sql(
+        "SET session_replication_role = replica", "UPDATE entries SET account = 5000 WHERE id = 7"
     )
-    if done.returncode:
-        pytest.skip("only root can make a small disk")
+    with pytest.raises(SourceUnreadable, match="entries_account_fkey"):
+        prepared(live, tmp_path / "two", **programs)
+
+
+@contextmanager
+def no_larger_files(size: int) -> Iterator[None]:
+    """Let this process write no file beyond so many bytes: a full disk that needs no root."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        yield place
+        yield
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_a_disk_that_fills_up_while_staging_is_an_error_that_leaves_nothing(
     live: Live,
 ) -> None:
-    live.sql("CREATE TABLE ballast AS SELECT n, md5(n::text) FROM generate_series(1, 20000) n")
-    before = live.server.text(live.name)
+    """Ours, or the server's, on which a database is being made of the dump."""
+    wide = "SELECT n, repeat(md5(n::text), 30) AS text FROM generate_series(1, 18500) n"
+    live.sql(f"CREATE TABLE ballast AS {wide}")
+    query = "SELECT count(*), sum(hashtext(b::text)) FROM ballast b"
+    before = live.sql(query)
     await backed_up(live)
-    with small_disk(live.root / "small", 640) as disk:
-        settings = live.settings().model_copy(update={"state_dir": disk})
-        async with opened(settings) as engine:
-            with pytest.raises(RestoreError, match="bytes are to be staged in"):
-                await restored(engine)
-        assert list(disk.rglob("staged")) == []
-    assert (live.server.text(live.name), live.beside()) == (before, [])
+    full = pytest.raises(RestoreError, match=r"staging in .*: File too large")
+    full_there = pytest.raises(SourceUnreadable, match=r"pg_restore failed: .*extend file")
+    async with bench(System(live.root, live.settings())) as on:
+        with no_larger_files(1 << 20), full as refused:
+            await on.restore()
+        assert refused.value.hint.startswith("Free some space there, or raise its limits")
+        with live.server.no_larger_files(16 << 20), full_there:  # its log's files are as large
+            await on.restore()
+        assert list(on.restores.iterdir()) == []
+        assert (live.sql(query), live.beside()) == (before, [])
+        await on.restore()
+        assert (live.sql(query), len(live.beside())) == (before, 1)
