@@ -105,9 +105,21 @@ def tree_memory(pid: int) -> int:
     return total
 
 
+def own_memory(pid: int) -> int:
+    """Return the bytes of a process that belong to no file: heap and stacks.
+
+    Unlike PSS it does not change with what other processes share its libraries by now.
+    """
+    return _rolled_up(pid, "Anonymous:")
+
+
 def _pss(pid: int) -> int:
+    return _rolled_up(pid, "Pss:")
+
+
+def _rolled_up(pid: int, what: str) -> int:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
     return 0
 

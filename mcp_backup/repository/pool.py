@@ -290,7 +290,12 @@ class SealingPool:
         self._processes = hands
 
     def end(self) -> None:
-        """Listen to no process any more: nobody waits for an answer."""
+        """Listen to no process any more, and let go of contexts: nobody waits for an answer.
+
+        Tasks and frames may refer to the pool in a circle, and a fifth of a megabyte would wait
+        with them for the garbage collector, once for each run.
+        """
+        del self._local, self._thread
         self._beginning.cancel()
         for hand in self._listening:
             hand.end()

@@ -1,7 +1,9 @@
 """The crew for slots: the same answers from a thread and from processes; slots are safe."""
 
+import gc
 import os
 import signal
+import weakref
 from array import array
 from pathlib import Path
 
@@ -210,3 +212,18 @@ async def test_a_pool_ends_while_its_processes_are_still_starting(pause: float) 
         async with bench(THREAD) as it:
             it.pool.begin()
             await anyio.sleep(pause)
+
+
+async def test_a_pool_that_is_done_with_keeps_no_compressor_for_the_garbage_collector() -> None:
+    """What refers to it in a circle, as tasks and tracebacks do, may stay: it is small."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with bench() as made:
+            circle: list[object] = [made.pool]
+            circle.append(circle)
+            contexts = weakref.ref(made.pool._local)
+        del made, circle
+        assert contexts() is None
+    finally:
+        gc.enable()
