@@ -174,6 +174,12 @@ async def test_an_approval_and_an_undo_ask_for_it_at_the_terminal_and_nowhere_el
     assert at_terminal(machine, {b"passphrase: ": SECRET}, *undo)[0] == 0
     assert machine.texts() == ["first", "second"]
     assert at_terminal(machine, {b"passphrase: ": "a guess"}, "passphrase", "remove")[0] == 5
+    async with machine.engine() as engine:
+        runs = await engine.history.runs(limit=100)
+    refused = [(run.verb, run.subject) for run in runs if run.error_code == "approval-refused"]
+    assert ("approve", plan) in refused
+    assert ("undo", done["undo_id"]) in refused
+    assert len(refused) == 4  # without a terminal: approve, restore; guesses: approve, undo
 
 
 async def test_an_approval_is_for_the_plan_that_was_shown_and_for_no_other(

@@ -1,8 +1,9 @@
 """restore, approve, undo: what changes live data, and so asks a person first."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,11 +12,21 @@ from mcp_backup.cli.arguments import separated
 from mcp_backup.cli.backups import BackupId, BackupIdFlag
 from mcp_backup.cli.passphrase import prove_person
 from mcp_backup.cli.session import Session, session
-from mcp_backup.errors import ApprovalRequired, RestoreDeclined, UsageError
+from mcp_backup.errors import (
+    ApprovalRefused,
+    ApprovalRequired,
+    HistoryUnusable,
+    RestoreDeclined,
+    UsageError,
+)
+from mcp_backup.progress import Listener
 from mcp_backup.server.replies import RestoreReply, UndoReply
 from mcp_backup.sources.source import Component
 from mcp_backup.terminal import moment
 from mcp_backup.verbs import RestorePlan, RestoreRequest, UndoPoint
+
+if TYPE_CHECKING:
+    from mcp_backup.engine import Engine
 
 _UNTOUCHED = "Nothing live was touched."
 _NEVER_SPLIT = (
@@ -69,8 +80,9 @@ def restore(  # noqa: PLR0913 - one parameter per flag
         _show(this, plan)
         return 0
     if plan.target == "original" and not (plan_id and plan.approved):
-        _agree(this, plan, yes=yes)
-        _approve(this, plan)
+        with _refusal_on_record(this, "approve", plan.plan_id):
+            _agree(this, plan, yes=yes)
+            _approve(this, plan)
     report = this.run(
         lambda engine, listener: engine.restore(plan.plan_id, listener), unfinished=_NEVER_SPLIT
     )
@@ -111,8 +123,9 @@ def agreed_plan(this: Session, plan_id: str, *, yes: bool = False) -> RestorePla
     seen = this.run(lambda engine, _: engine.plan(plan_id), unfinished=_UNTOUCHED)
     if seen.approved:
         return seen
-    _agree(this, seen, yes=yes)
-    return _approve(this, seen)
+    with _refusal_on_record(this, "approve", plan_id):
+        _agree(this, seen, yes=yes)
+        return _approve(this, seen)
 
 
 def undo(
@@ -138,13 +151,34 @@ def undo(
         this, wanted, [point for point in points if point.restore_id == wanted]
     )
     if agreed:
-        prove_person(this, f"undo {wanted}")
+        with _refusal_on_record(this, "undo", wanted):
+            prove_person(this, f"undo {wanted}")
     report = this.run(
         lambda engine, listener: engine.undo(wanted, listener, consent=agreed),
         unfinished=_NEVER_SPLIT,
     )
     this.terminal.result(UndoReply.of(report), terminal_reports.undone(report))
     return 0
+
+
+@contextmanager
+def _refusal_on_record(this: Session, verb: str, subject: str) -> Iterator[None]:
+    """Put it into the history when a person, or whoever plays one, is not believed or says no."""
+    try:
+        yield
+    except (ApprovalRefused, RestoreDeclined) as error:
+        refused = error  # the name `error` ends with this block
+
+        async def note(engine: "Engine", _: Listener) -> None:
+            try:
+                run = await engine.history.begin(verb, subject=subject)
+                message = str(refused)
+                await engine.history.end(run, "failed", error_code=refused.code, message=message)
+            except HistoryUnusable as problem:
+                this.terminal.note(f"not put on record: {problem}")
+
+        this.run(note, unfinished=_UNTOUCHED)
+        raise
 
 
 def _components(values: Sequence[str] | None) -> tuple[Component, ...]:
