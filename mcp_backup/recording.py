@@ -117,7 +117,8 @@ async def record_walk(history: History, walk: WalkReport) -> None:
     Raises:
         HistoryUnusable: it could not be.
     """
-    told = f"{walk.mode}, {walk.steps} steps, {'as printed' if walk.complete else walk.stopped}"
+    well = "talked through" if walk.mode == "tabletop" else "as printed"
+    told = f"{walk.mode}, {walk.steps} steps, {well if walk.complete else walk.stopped}"
     ending: Ending = "findings" if walk.different else "cancelled"
     run = await history.begin("walk", subject=walk.page, begun=walk.started)
     await history.end(

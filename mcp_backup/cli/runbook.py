@@ -15,7 +15,7 @@ from mcp_backup.place import utc_now
 from mcp_backup.proof.drill import drill
 from mcp_backup.proof.walks import last_walk, read_walks
 from mcp_backup.recording import record_walk
-from mcp_backup.runbook.filling import of_engine, of_settings, of_walks, of_words
+from mcp_backup.runbook.filling import of_engine, of_settings, of_walks, of_words, refuse_stranger
 from mcp_backup.runbook.pages import OTHER_PAGES, SCENARIO_PAGES, Page, filled, page, timed
 from mcp_backup.runbook.shell import shell
 from mcp_backup.runbook.walking import Walk, Walker, keep_record, known, lines_of
@@ -81,6 +81,8 @@ def runbook(  # noqa: PLR0913 - one parameter per flag
         text = timed(filled(chosen.text, values), _times(this, chosen))
         this.terminal.result(Printed(chosen.name, text), text.splitlines())
         return 0
+    if action != "tabletop":
+        refuse_stranger(chosen, values)
     applies = frozenset(separated(when))
     return _walk(this, chosen, Walker(this.terminal, values, action, utc_now, yes, applies))
 
@@ -96,7 +98,11 @@ def _walk(this: Session, chosen: Page, walker: Walker) -> int:
             )
     finally:
         _keep(this, walker.values, walk)
-    report = _drilled(this, chosen) if walker.mode == "drill" else None
+    try:
+        report = _drilled(this, chosen) if walker.mode == "drill" else None
+    except BackupError:  # the walk is told all the same
+        this.terminal.result(Walked(walk), lines_of(walk))
+        raise
     lines = lines_of(walk) + (["", *drilled(report)] if report else [])
     this.terminal.result(Walked(walk, report), lines)
     return 0 if walk.complete and (report is None or report.ok) else _DIFFERENT
@@ -147,7 +153,7 @@ def _times(this: Session, chosen: Page) -> Mapping[str, float]:
         walk = last_walk(read_walks(this.settings().state_dir), chosen.name)
     except BackupError:
         return {}
-    return walk.sections if walk and walk.mode != "tabletop" else {}
+    return walk.sections if walk else {}
 
 
 def _values(this: Session, chosen: Page, source: str, backup: str) -> dict[str, str]:

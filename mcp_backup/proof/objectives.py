@@ -68,7 +68,7 @@ class Recovery:
     """The whole system, sources in start order. `seconds` is None while something has no time.
 
     `problems` are what is wrong with the evidence, `failed` what the last drill found wrong that
-    concerns no single source.
+    concerns no single source, `unproven` why the last drill of a source could not tell.
     """
 
     sources: tuple[SourceRecovery, ...]
@@ -78,6 +78,7 @@ class Recovery:
     target_rto_hours: float
     failed: tuple[str, ...]
     problems: tuple[str, ...]
+    unproven: tuple[str, ...] = ()
 
     @property
     def late(self) -> bool:
@@ -118,6 +119,8 @@ class Recovery:
                 f"getting everything back takes {self.seconds / 3600:.1f} hours by the last "
                 f"drills, and {self.target_rto_hours:g} are allowed",
             )
+        for fact in self.unproven:
+            yield "at risk", fact
         for problem in self.problems:
             yield "at risk", f"{problem}; see `mcp-backup evidence`"
 
@@ -196,7 +199,18 @@ def _whole(settings: Settings, evidence: Evidence, sources: Sequence[SourceRecov
             for each in (last.findings if last else ())
         ),
         problems=evidence.problems,
+        unproven=tuple(_unproven(evidence, [each.key for each in sources])),
     )
+
+
+def _unproven(evidence: Evidence, keys: Sequence[str]) -> Iterator[str]:
+    """Say of each source whose newest copy was skipped by its last drill, why."""
+    last: dict[str, DrilledSource] = {}
+    for record in evidence.records:
+        last |= {each.key: each for each in record.drill.results if each.pick == "newest"}
+    for key in keys:
+        if key in last and last[key].outcome == "skipped":
+            yield f"the last drill could not prove {key}: {last[key].reason}"
 
 
 async def _sizes(

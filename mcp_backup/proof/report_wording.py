@@ -69,6 +69,8 @@ def verdict(facts: Facts) -> Verdict:
     if bad:
         return Verdict("bad", "Not proven", _sentence(bad[0]))
     missing = [each.key for each in recovery.sources if not each.proven]
+    if recovery.unproven:
+        return Verdict("unknown", "Proven in part", _sentence(recovery.unproven[0]))
     if missing:
         return Verdict("unknown", "Proven in part", f"Not drilled: {', '.join(missing)}.")
     number = len(recovery.sources)
@@ -81,7 +83,7 @@ def verdict(facts: Facts) -> Verdict:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{text[0].upper()}{text[1:]}".rstrip(".") + "."
 
 
 def state(source: SourceRecovery) -> tuple[Tone, str]:

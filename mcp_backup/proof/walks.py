@@ -28,8 +28,8 @@ class WalkOnRecord:
 
 
 def last_walk(walks: Sequence[WalkOnRecord], page: str) -> WalkOnRecord | None:
-    """Return the last walk to a page's end: the last live one, else as a drill, else talk."""
-    for mode in ("live", "drill", "tabletop"):
+    """Return the last walk to a page's end, the last live one if any; talk takes another time."""
+    for mode in ("live", "drill"):
         for walk in reversed(walks):
             if (walk.page, walk.mode, walk.complete) == (page, mode, True):
                 return walk

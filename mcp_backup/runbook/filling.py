@@ -1,7 +1,7 @@
 """What a page's placeholders mean on this installation.
 
 config repository password_file state    where things are
-source path file component               the source that is to be restored, its live path, its
+source path file component kind          the source that is to be restored, its live path, its
                                          file's name in a backup
 backup                                   the backup to restore
 stop start check                         the owner's commands, from [recovery]
@@ -17,6 +17,7 @@ from mcp_backup.errors import UnknownSource, UsageError
 from mcp_backup.proof.choosing import in_start_order
 from mcp_backup.proof.objectives import recovery
 from mcp_backup.proof.walks import last_walk, read_walks
+from mcp_backup.runbook.pages import Page
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import Component, SourceSpec
 
@@ -44,6 +45,7 @@ def of_settings(settings: Settings, source: str = "") -> dict[str, str]:
         values |= {
             "source": spec.name,
             "component": spec.component.value,
+            "kind": spec.kind,
             "path": spec.path,
             "file": Path(spec.path).name,
         }
@@ -74,9 +76,25 @@ def of_walks(settings: Settings, page: str) -> dict[str, str]:
     """Return how long the page took when it was last walked to its end. Blocks."""
     walk = last_walk(read_walks(settings.state_dir), page)
     if walk is None:
-        return {"walked": f"not yet: `mcp-backup runbook drill {page}` does"}
-    how = {"live": "live", "drill": "as a drill"}.get(walk.mode, "at the table")
+        return {"walked": f"not yet; `mcp-backup runbook drill {page}` walks it"}
+    how = "live" if walk.mode == "live" else "as a drill"
     return {"walked": f"{how}, in {_seconds(walk.seconds)}, on {walk.started:%Y-%m-%d}"}
+
+
+def refuse_stranger(page: Page, values: Mapping[str, str]) -> None:
+    """Refuse to run the commands of a page that asks SQLite on a source of another kind.
+
+    Raises:
+        UsageError: says what to do instead.
+    """
+    commands = (command.text for block in page.blocks for command in block.commands)
+    kind = values.get("kind", "sqlite")
+    if kind != "sqlite" and any("sqlite3 " in text for text in commands):
+        raise UsageError(
+            f"the page {page.name} asks SQLite, and source {values['source']!r} is of kind {kind}",
+            hint=f"Name an SQLite database with --source, or `mcp-backup runbook print {page.name}`"
+            " and follow what it says of others. Nothing was run.",
+        )
 
 
 def of_words(words: Mapping[str, str]) -> dict[str, str]:
@@ -99,6 +117,7 @@ def _chosen(settings: Settings, source: str) -> SourceSpec | None:
             raise UnknownSource(source, [spec.name for spec in specs])
         return named[0]
     databases = [spec for spec in specs if spec.component is Component.DATABASES]
+    databases.sort(key=lambda spec: spec.kind != "sqlite")  # which the pages are printed for
     return next(iter(databases or specs), None)
 
 

@@ -125,7 +125,8 @@ class Walker:
     def _section(self, page: Page, section: Section, shell: Shell) -> Iterator[Step]:
         began = monotonic()
         if section.parts:
-            self.person.note(f"\n== {section.title}")
+            self.person.note("")
+            self.person.note(f"== {section.title}")
         for part in section.parts:
             if isinstance(part, str):
                 self._show(part)

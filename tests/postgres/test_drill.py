@@ -20,10 +20,12 @@ from mcp_backup.manifest import Manifest
 from mcp_backup.opening import opened
 from mcp_backup.proof.drill import drill
 from mcp_backup.proof.objectives import recovery
+from mcp_backup.proof.report import gathered, rendered
 from mcp_backup.settings_drills import CheckSettings
 from mcp_backup.sources.postgres_beside import discard
 from mcp_backup.sources.postgres_ours import Made, write_record
 from mcp_backup.sources.postgres_server import connected, system
+from mcp_backup.status import status
 from tests.postgres.conftest import Live
 from tests.postgres.test_restore import backed_up
 from tests.proof.conftest import rewritten
@@ -169,6 +171,12 @@ async def test_a_dump_that_cannot_be_loaded_is_not_proven_and_what_is_missing_is
     assert "role 'reader' may not create databases" in result.reason
     assert 'ALTER ROLE "reader" CREATEDB' in result.reason
     assert "`drill_dsn`" in result.reason
+    async with opened(live.settings(user="reader")) as engine:
+        stood = await status(engine, around=False)
+        page = rendered(await gathered(engine), "md")
+    assert stood.health == "at risk"
+    assert f"the last drill could not prove databases/app: {result.reason}" in stood.reasons
+    assert page.startswith("# Proven in part\n\nThe last drill could not prove databases/app: its")
     nowhere = f"postgresql://postgres@/postgres?host={live.root}"
     report, result = await drilled(live, user="reader", drill_dsn=nowhere)
     assert (report.outcome, result.outcome) == ("incomplete", "skipped")

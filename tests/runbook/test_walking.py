@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mcp_backup.errors import RestoreDeclined
-from mcp_backup.proof.walks import read_walks
-from mcp_backup.runbook.pages import Page, parse
+from mcp_backup.errors import RestoreDeclined, UsageError
+from mcp_backup.proof.walks import last_walk, read_walks
+from mcp_backup.runbook.filling import refuse_stranger
+from mcp_backup.runbook.pages import Page, page, parse, timed
 from mcp_backup.runbook.shell import Shell, shell
 from mcp_backup.runbook.walking import Mode, Walker, keep_record, lines_of
 
@@ -134,6 +135,8 @@ def test_at_the_table_nothing_is_run_and_notes_are_kept(place: Path, inner: Shel
     assert {step.outcome for step in found.steps} == {"talked through"}
     assert "who has the key?" in [step.why for step in found.steps]
     assert any("touch <thing>" in line for line in person.told)
+    assert "== 2. Change" in person.told  # a line of its own: what is told holds no line ends
+    assert not any("\n" in line for line in person.told)
     assert list(place.iterdir()) == []
 
 
@@ -167,3 +170,44 @@ def test_the_times_are_kept(place: Path, inner: Shell, tmp_path: Path) -> None:
     assert [each["page"] for each in kept] == ["page", "page"]
     assert [each.steps for each in read_walks(tmp_path / "state")] == [len(walk.steps)] * 2
     assert kept[0]["steps"][0]["seconds"] == walk.steps[0].seconds
+
+
+def test_what_asks_sqlite_is_not_run_on_a_source_of_another_kind() -> None:
+    for name, kind in (("data-loss", "duckdb"), ("database-corruption", "files")):
+        with pytest.raises(UsageError, match=f"page {name} asks SQLite, and source 'x' is"):
+            refuse_stranger(page(name), {"source": "x", "kind": kind})
+        refuse_stranger(page(name), {"source": "x", "kind": "sqlite"})
+    refuse_stranger(page("single-server"), {"source": "x", "kind": "postgres"})
+
+
+def test_a_walk_is_told_in_short_with_where_it_stopped(place: Path, inner: Shell) -> None:
+    well = walker(Person(), "drill", place).walk(PAGE, inner).report()
+    assert (well.complete, well.different, well.stopped, well.steps) == (True, False, "", 5)
+    gone = walker(Person(), "live", place, yes=True, applies=("gone",)).walk(PAGE, inner).report()
+    assert (gone.complete, gone.different) == (False, True)
+    assert gone.stopped.startswith("stopped in 4. Look again: ")
+    found = walker(Person("no"), "live", place)
+    declined = found.begun(PAGE)
+    with pytest.raises(RestoreDeclined):
+        found.walk(PAGE, inner, declined)
+    assert (declined.report().different, declined.report().stopped) == (
+        False,
+        "stopped after 1. Look",
+    )
+
+
+def test_a_page_tells_its_last_walk_with_commands_and_what_each_section_took(
+    place: Path, inner: Shell, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    assert last_walk(read_walks(state), "page") is None
+    keep_record(state, walker(Person(), "drill", place).walk(PAGE, inner))
+    keep_record(state, walker(Person(), "tabletop", place).walk(PAGE, inner))
+    stopped = walker(Person(), "live", place, yes=True, applies=("gone",)).walk(PAGE, inner)
+    keep_record(state, stopped)
+    last = last_walk(read_walks(state), "page")
+    assert last is not None
+    assert (last.mode, list(last.sections)) == ("drill", ["1. Look"])
+    text = timed(PAGE.text, {"1. Look": 12.34})
+    assert "## 1. Look\n\n(The commands here took 12.3 s in the last walk.)\n" in text
+    assert text.count("The commands here") == 1
