@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcp_backup.discovery_postgres import PostgresFound, databases_of, services
-from mcp_backup.discovery_servers import WorkflowsFound, workflows_of
+from mcp_backup.discovery_servers import WorkflowsFound, documents_in, workflows_of
 from mcp_backup.discovery_shards import shard_roots
 
 _HEADER_SIZE = 16
@@ -95,15 +95,17 @@ def find(
     search = _Search(clock, clock() + 5.0, passed_over)
     configured = list(_all_configured(cwd, home))
     servers = _servers(configured, home)
+    workflows: dict[str, WorkflowsFound] = {}
     if cwd not in (home, *home.parents):  # all of a home is nobody's plain meaning
         search.add(search.files(cwd, _NEAR_DEPTH), near=True)
         search.gather_shards(cwd)
+        workflows = {found.name: found for found in documents_in(cwd, _PASSED_OVER)}
     for name, path in sorted(servers.items()):
         search.add(iter(path), near=True, name=name)
     for place in _USUAL_PLACES:
         search.add(_looks_like_one(search.files(home / place, _FAR_DEPTH)), near=False)
     config = _config_files(cwd)
-    workflows = {
+    workflows |= {
         found.name: found for name, server in configured for found in workflows_of(name, server)
     }
     return Found(

@@ -1,17 +1,22 @@
-"""MCP servers known to hold state worth a backup, recognised in the files that configure clients.
+"""MCP servers known to hold state worth a backup, and directories of documents.
+
+Servers are recognised in the files that configure clients, directories by what they are called.
 
 What a server's tools are called cannot be seen from its configuration, so only servers whose tools
 are known are proposed. Values of their environment may be secrets: of those that a server is known
 to need for finding its state, and of no others, the value is taken.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _MEMORY = "@modelcontextprotocol/server-memory"
 _MEMORY_FILE = "MEMORY_FILE_PATH"
 _MAHAVISHNU = "mahavishnu"
+_DOCUMENTS = "workflows"  # a directory of JSON files that is called like this
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,12 @@ class WorkflowsFound:
 
     name: str
     settings: Mapping[str, Any]
+
+    @property
+    def told(self) -> str:
+        """What it is, for people."""
+        path = self.settings.get("path")
+        return f"JSON documents in {path}" if path else f"{self.name}, state of an MCP server"
 
 
 def workflows_of(name: str, server: object) -> Iterator[WorkflowsFound]:
@@ -34,6 +45,18 @@ def workflows_of(name: str, server: object) -> Iterator[WorkflowsFound]:
     elif name == _MAHAVISHNU and isinstance(url, str) and "@" not in url:
         arguments = {"limit": 10000}
         yield WorkflowsFound(name, {"url": url, "tool": "list_workflows", "arguments": arguments})
+
+
+def documents_in(cwd: Path, passed_over: frozenset[str]) -> Iterator[WorkflowsFound]:
+    """Yield `workflows` below `cwd`, or below a directory in it, where there are JSON files."""
+    for path in [cwd / _DOCUMENTS, *sorted(cwd.glob(f"*/{_DOCUMENTS}"))]:
+        outer = path.parent.name
+        if not path.is_dir() or (path.parent != cwd and outer in passed_over):
+            continue
+        if any(True for depth in ("*.json", "*/*.json") for _ in path.glob(depth)):
+            name = _DOCUMENTS if path.parent == cwd else f"{outer}-{_DOCUMENTS}"
+            settled = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+            yield WorkflowsFound(settled, {"path": path})
 
 
 def _memory(name: str, words: list[str], environment: object) -> Iterator[WorkflowsFound]:

@@ -120,7 +120,8 @@ async def _source(spec: SourceSpec) -> Diagnosis:
         told = await reach(spec) if spec.kind == "duckdb" else f"{spec.path} can be read"
     except BackupError as error:
         return Diagnosis("problem", subject, str(error), error.hint)
-    users = f", open in {len(held)} processes" if held else ""
+    count = len({holder.pid for holder in held})  # of which each may hold several files
+    users = f", open in {count} process{'es' if count > 1 else ''}" if held else ""
     return Diagnosis("ok", subject, f"{told}{users}")
 
 

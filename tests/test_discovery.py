@@ -180,3 +180,21 @@ def test_postgresql_databases_are_proposed_without_their_passwords(cwd: Path, ho
     assert (ledger.name, ledger.kind) == ("books-ledger", "postgres")
     assert ledger.path == "postgresql://app@db.example:5433/ledger"
     assert old.options["connection"] == {"service": "archive", "dbname": "old"}
+
+
+def test_directories_of_documents_are_proposed_as_workflows(cwd: Path, home: Path) -> None:
+    for place in ("workflows/deep/a.json", "My App/workflows/b.json", ".github/workflows/c.yaml"):
+        (cwd / place).parent.mkdir(parents=True)
+        (cwd / place).write_text("{}")
+    for place in ("node_modules/workflows/d.json", "other/flows/e.json"):
+        (cwd / place).parent.mkdir(parents=True)
+        (cwd / place).write_text("{}")
+    found = looked(cwd, home).workflows
+    proposal = Proposal("./backups", "./backups.key", (), (), (), found)
+    (cwd / "mcp-backup.toml").write_text(settings_text(proposal, cwd, home))
+    settings = load_settings(cwd / "mcp-backup.toml", {}, cwd)
+    assert [(source.name, source.path) for source in settings.workflows] == [
+        ("workflows", cwd / "workflows"),
+        ("my-app-workflows", cwd / "My App" / "workflows"),
+    ]
+    assert [item.told for item in found][:1] == [f"JSON documents in {cwd / 'workflows'}"]

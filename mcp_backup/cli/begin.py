@@ -98,8 +98,7 @@ def _proposed(terminal: Terminal, found: Found, location: str, *, ask: bool) -> 
     workflows = [
         item
         for item in found.workflows
-        if not asking
-        or terminal.agreed(f"Protect {item.name}, state of an MCP server?", default=True)
+        if not asking or terminal.agreed(f"Protect {item.told}?", default=True)
     ]
     key = f"{location.rstrip('/')}.key"
     postgres = [
@@ -144,7 +143,7 @@ def _told(begun: Begun, proposal: Proposal, found: Found, cwd: Path) -> list[str
     lines += [f"protects    {item.path} ({size(item.size)})" for item in proposal.databases]
     lines += [f"protects    {', '.join(item.include)} in {item.root}" for item in proposal.files]
     lines += [f"protects    {item.name}, a PostgreSQL database" for item in proposal.postgres]
-    lines += [f"protects    {item.name}, state of an MCP server" for item in proposal.workflows]
+    lines += [f"protects    {item.told}" for item in proposal.workflows]
     if not (proposal.databases or proposal.files or proposal.workflows or proposal.postgres):
         lines.append(f"protects    nothing yet: add [[databases]] to {begun.settings_file}")
     for item in proposal.left_out:

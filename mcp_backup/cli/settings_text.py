@@ -59,7 +59,7 @@ def settings_text(proposal: Proposal, directory: Path, home: Path) -> str:
         include = "[" + ", ".join(_string(pattern) for pattern in found.include) + "]"
         root = _string(_path(found.root, directory, home))
         text += _FILES.format(name=_string(found.name), root=root, include=include)
-    text += "".join(_workflows(found) for found in proposal.workflows)
+    text += "".join(_workflows(found, directory, home) for found in proposal.workflows)
     others = proposal.left_out
     if others:
         text += "\n# Found as well, and left out; remove the marks to protect one of them:\n"
@@ -72,8 +72,11 @@ def _database(found: DatabaseFound, directory: Path, home: Path) -> str:
     return _DATABASE.format(name=_string(found.name), kind=_string(found.kind), path=_string(path))
 
 
-def _workflows(found: WorkflowsFound) -> str:
-    lines = [f"{key} = {_value(value)}" for key, value in found.settings.items()]
+def _workflows(found: WorkflowsFound, directory: Path, home: Path) -> str:
+    lines = [
+        f"{key} = {_value(_path(value, directory, home) if isinstance(value, Path) else value)}"
+        for key, value in found.settings.items()
+    ]
     return "\n".join(["", "[[workflows]]", f"name = {_string(found.name)}", *lines, ""])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mcp_backup.doctor import diagnose
 from mcp_backup.errors import TargetBusy
 from mcp_backup.sources.source import Evidence
 from mcp_backup.verbs import BackupReport, CreateRequest, Level, RestoreRequest
@@ -83,14 +84,16 @@ async def test_captured_restored_and_captured_again_the_evidence_is_equal(
 async def test_a_restore_is_refused_while_somebody_has_the_file_open(system: System) -> None:
     live = memories(system.root)
     async with system.engine() as engine:
-        with holding(live) as process:
+        with holding(live, "INSERT INTO notes VALUES (9001, 'of the holder')") as process:
             plan = await engine.plan_restore(RestoreRequest(databases=("memories",)))
             (target,) = plan.targets
-            assert [holder.pid for holder in target.holders] == [process.pid]
+            assert {holder.pid for holder in target.holders} == {process.pid}
+            told = {item.subject: item.message for item in await diagnose(engine)}
+            assert told["databases memories"].endswith("are made, open in 1 process")
             with pytest.raises(TargetBusy, match=f"pid {process.pid}"):
                 await engine.restore(plan.plan_id, consent=True)
         assert await engine.restores() == []
-    assert run(live, "SELECT count(*) FROM notes") == [[2001]]
+    assert run(live, "SELECT count(*) FROM notes") == [[2002]]
 
 
 async def test_a_file_of_a_newer_duckdb_goes_through_backup_and_restore(system: System) -> None:
