@@ -6,11 +6,11 @@ each verb takes the repository's lock for itself.
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Literal
 
@@ -23,9 +23,10 @@ from mcp_backup.backup.segments import SegmentCache
 from mcp_backup.catalog import Backup, Catalog, Filter, next_backup_id
 from mcp_backup.errors import SourceError, UnknownSource, UsageError
 from mcp_backup.history import History
+from mcp_backup.index_cache import IndexCache
 from mcp_backup.judging import Judging
 from mcp_backup.manifest import Failure, Manifest, SourceRecord
-from mcp_backup.outcomes import backup_report, refuse_if_all_failed
+from mcp_backup.outcomes import backup_report, bytes_of, refuse_if_all_failed
 from mcp_backup.place import Place
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.proof.evidence import Ledger
@@ -44,7 +45,7 @@ from mcp_backup.restore.scratch import workspace
 from mcp_backup.restore.verify import Verifier
 from mcp_backup.settings import Settings
 from mcp_backup.snapshot_cache import SnapshotCache
-from mcp_backup.sources.capture import fingerprints
+from mcp_backup.sources.capture import database_bytes, fingerprints
 from mcp_backup.sources.source import Component, SourceSpec
 from mcp_backup.tasks import task_group
 from mcp_backup.verbs import (
@@ -85,6 +86,7 @@ class Engine:
         self.settings = settings
         self.repository = repository
         self.state = settings.state_dir / repository.config.id[:16]
+        self._index_cache = IndexCache(self.state / "index.cache", repository)
         cache = SnapshotCache(self.state / "snapshots.cache", repository.config.id, repository.key)
         self.catalog = Catalog(repository, cache)
         self.history = History(self.state / "history.db", place.now)
@@ -132,13 +134,16 @@ class Engine:
         started, began = self._place.now(), monotonic()
         marks = [""] * len(specs)
 
+        trusted = request.backup_type is not BackupType.FULL
+        load_index = partial(self._index_cache.load, trusted=trusted)
+
         async def prepare() -> None:
             async with task_group() as tasks:
-                tasks.start_soon(self.repository.load_index)
+                tasks.start_soon(load_index)
                 if request.backup_type is BackupType.INCREMENTAL:
                     with suppress(SourceError):  # which the capture meets again, and tells
                         marks[:] = await fingerprints(specs)
-                elif await to_thread.run_sync(_database_bytes, specs) >= _LARGE:
+                elif await database_bytes(specs) >= _LARGE:
                     pool.begin()
 
         async with (
@@ -147,8 +152,7 @@ class Engine:
             locked(self.repository, wait=_LOCK_PATIENCE_SECONDS, meanwhile=prepare),
             writing(self.repository, pool) as writer,
         ):
-            whole = request.backup_type is BackupType.FULL
-            segments = SegmentCache(self.state / "segments", self.repository, whole=whole)
+            segments = SegmentCache(self.state / "segments", self.repository, whole=not trusted)
             archiver = Archiver(self.repository, writer, pool, scratch, segments)
             for spec, mark in zip(specs, marks, strict=True):
                 known = await self._known(spec)
@@ -161,6 +165,7 @@ class Engine:
                 records = [await self._read_back(archiver, r, verifier) for r in records]
                 refuse_if_all_failed(records)
             backup = await self._commit(archiver, request, records, started)
+        await self._index_cache.keep()
         return backup_report(request, backup, records, writer.totals, began)
 
     async def backups(  # noqa: PLR0913 - one parameter per condition
@@ -216,7 +221,7 @@ class Engine:
             level=level,
             findings=tuple(findings),
             sources=tuple(record.name for record in records),
-            read_bytes=_read_bytes(records) if level is not Level.STRUCTURE else 0,
+            read_bytes=bytes_of(records) if level is not Level.STRUCTURE else 0,
             duration_seconds=round(monotonic() - began, 3),
         )
 
@@ -384,17 +389,3 @@ class Engine:
             lock.release()
         logger.info("snapshot added: backup=%s snapshot=%s", manifest.backup_id, identity.hex()[:8])
         return Backup(identity, snapshot)
-
-
-def _read_bytes(records: Sequence[SourceRecord]) -> int:
-    return sum(file.size for r in records if r.evidence for file in r.evidence.files)
-
-
-def _database_bytes(specs: Sequence[SourceSpec]) -> int:
-    """Return about how much will be read; what is missing, its capture will say."""
-    total = 0
-    for spec in specs:
-        if spec.component is Component.DATABASES:
-            with suppress(OSError):
-                total += os.stat(spec.path).st_size
-    return total

@@ -72,3 +72,8 @@ def _verification(
     if not request.verify:
         return "skipped"
     return "findings" if findings else "passed"
+
+
+def bytes_of(records: Sequence[SourceRecord]) -> int:
+    """Return the bytes of all files that were captured."""
+    return sum(file.size for r in records if r.evidence for file in r.evidence.files)

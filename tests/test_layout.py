@@ -30,7 +30,14 @@ SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wordin
 SETTINGS |= {"settings_postgres", "settings_workflows", "settings_drills", "settings_server"}
 HISTORY = {"history", "history_facts", "history_file", "history_queries"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
-VERBS |= {"kit_record", "handing_out", "judging", "snapshot_cache", "approval_advice"}
+VERBS |= {
+    "kit_record",
+    "handing_out",
+    "judging",
+    "snapshot_cache",
+    "index_cache",
+    "approval_advice",
+}
 KEYS = {"keyring", "recovery_kit", "recovery_page"}  # passwords: no tool gets near them
 INSTALLING = {"service", "shim"}
 AUTHORITY = {"tokens", "passphrase"}  # hashes alone; read by the doors, written by the terminal

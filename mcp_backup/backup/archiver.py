@@ -129,6 +129,10 @@ class Archiver:
         root.add(MANIFEST_PATH, node)
         tree = await save_directory(root, self._writer)
         await self._writer.flush()
+        index = await self._repository.load_index()
+        for node in self.archive.trees.values():
+            assert node.subtree is not None
+            index.found_whole(node.subtree)
         summary = self._summary(manifest, len(document))
         return await self._repository.add_snapshot(replace(snapshot, tree=tree, summary=summary))
 
@@ -158,11 +162,11 @@ class Archiver:
             return all((BlobKind.DATA, blob) in index for blob in node.content or ())
         if node.subtree is None or (BlobKind.TREE, node.subtree) not in index:
             return False
-        if node.subtree not in index.whole:
+        if not index.is_whole(node.subtree):
             for child in await self._repository.load_tree(node.subtree):
                 if not await self._complete(child):
                     return False
-            index.whole.add(node.subtree)
+            index.found_whole(node.subtree)
         return True
 
     async def _capture(

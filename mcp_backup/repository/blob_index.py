@@ -30,9 +30,11 @@ _ID = struct.Struct("<32s13x")  # of an entry, alone
 _SIZE = _ENTRY.size
 _HANDLE = ID_SIZE + 1  # an id and its kind: what an entry begins with
 _PLACE = struct.Struct("<III")
+_COUNTS = struct.Struct("<III")  # of listings, entries, whole trees
 _KINDS = tuple(BlobKind)
 _KIND_BYTE = tuple(bytes([kind]) for kind in BlobKind)
 _SMALLEST_TABLE = 1 << 10
+_MOST_WHOLE = 256  # directories known to be whole: those of the newest backups are asked for
 
 
 class Location(NamedTuple):
@@ -47,13 +49,13 @@ class Location(NamedTuple):
 class BlobIndex:
     """Finds blobs, and lists packs. Reads may come from any thread while nobody adds.
 
-    Nothing ever leaves an index, so what it was once found to have whole it has: `whole` are the
-    directories below which it has every blob, as far as somebody looked.
+    Nothing ever leaves an index, so what it was once found to have whole it has: it remembers some
+    directories below which it has every blob.
     """
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.whole: set[BlobId] = set()
+        self._whole: dict[BlobId, None] = {}  # in the order of their finding
         self._entries = bytearray()
         self._count = 0
         self._table = array("I", bytes(4 * _SMALLEST_TABLE))
@@ -61,6 +63,45 @@ class BlobIndex:
         self._starts = array("Q")  # the number of each listing's first entry
         self._listing_of: dict[PackId, int] = {}  # a pack's first listing
         self._more: dict[PackId, list[int]] = {}  # its others, where index files disagreed
+
+    def is_whole(self, tree: BlobId) -> bool:
+        """Tell whether every blob below a directory is known to be in the index."""
+        return tree in self._whole
+
+    def found_whole(self, tree: BlobId) -> None:
+        """Remember that every blob below a directory is in the index."""
+        self._whole[tree] = None
+        while len(self._whole) > _MOST_WHOLE:
+            del self._whole[next(iter(self._whole))]
+
+    @property
+    def newest_whole(self) -> BlobId | None:
+        """The directory found whole last."""
+        return next(reversed(self._whole), None)
+
+    def frozen(self) -> list[bytes]:
+        """Return all of it as bytes, in parts to be written one after the other."""
+        counts = _COUNTS.pack(len(self._packs), self._count, len(self._whole))
+        starts = self._starts.tobytes()
+        return [counts, *self._packs, starts, *self._whole, bytes(self._entries)]
+
+    @classmethod
+    def thawed(cls, data: memoryview) -> "BlobIndex":
+        """Return what was `frozen` by a machine of this kind; the caller knows that it was."""
+        listings, count, whole = _COUNTS.unpack_from(data)
+        index, at = cls(), _COUNTS.size
+        index._packs = [PackId(each) for each in _ids(data, at, listings)]
+        at += listings * ID_SIZE
+        index._starts.frombytes(data[at : at + listings * 8])
+        at += listings * 8
+        index._whole = dict.fromkeys(map(BlobId, _ids(data, at, whole)))
+        index._entries, index._count = bytearray(data[at + whole * ID_SIZE :]), count
+        for number, pack in enumerate(index._packs):
+            if index._listing_of.setdefault(pack, number) != number:
+                index._more.setdefault(pack, []).append(number)
+        index._grow()
+        index._insert(0)
+        return index
 
     def __len__(self) -> int:
         """Return the number of entries; a blob in two packs counts twice."""
@@ -213,6 +254,10 @@ def packed(entries: Iterable[PackEntry]) -> bytes:
     """Return the entries in the form in which the index keeps them."""
     pack = _ENTRY.pack
     return b"".join(pack(e.id, e.kind, e.offset, e.length, e.plain_length) for e in entries)
+
+
+def _ids(data: memoryview, start: int, count: int) -> list[bytes]:
+    return [bytes(data[at : at + ID_SIZE]) for at in range(start, start + count * ID_SIZE, ID_SIZE)]
 
 
 def _split(listing: bytes) -> list[bytes]:

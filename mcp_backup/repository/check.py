@@ -30,10 +30,11 @@ from mcp_backup.format.snapshot import decode_snapshot
 from mcp_backup.format.tree import Node, decode_tree, is_safe_name
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.repository.concurrency import aside, for_each
 from mcp_backup.repository.keys import load_key_file
 from mcp_backup.repository.objects import about, identity_in, pack_name
 from mcp_backup.repository.pack_examining import PackExaminer, in_threads
-from mcp_backup.repository.repository import Repository, aside, for_each
+from mcp_backup.repository.repository import Repository
 from mcp_backup.tasks import task_group
 from mcp_backup.verbs import CheckFinding, CheckReport, Level
 

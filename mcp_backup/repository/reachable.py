@@ -9,7 +9,8 @@ from mcp_backup.format.ids import BlobId, SnapshotId, short
 from mcp_backup.format.tree import Node
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository.blob_index import BlobIndex
-from mcp_backup.repository.repository import Repository, aside, for_each
+from mcp_backup.repository.concurrency import aside, for_each
+from mcp_backup.repository.repository import Repository
 
 _TREES_AT_ONCE = 8
 _ID_BYTES = 32

@@ -31,11 +31,12 @@ from mcp_backup.format.index import PackListing, encode_index
 from mcp_backup.format.pack import PackEntry, pack_size
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.repository.concurrency import for_each
 from mcp_backup.repository.objects import about, identity_in, pack_name
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.prune import Fate, PackPlan, PrunePlan, numbered
 from mcp_backup.repository.reachable import Marks
-from mcp_backup.repository.repository import Repository, for_each, unseal_blob
+from mcp_backup.repository.repository import Repository, unseal_blob
 from mcp_backup.repository.sealing import PIECE
 from mcp_backup.repository.writer import Writer, writing
 from mcp_backup.verbs import PruneReport

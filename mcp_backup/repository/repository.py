@@ -4,11 +4,10 @@ Start reading here: `open_repository` says in which order things are found out, 
 can be asked for afterwards.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 
 import anyio
 from anyio import to_thread
@@ -30,6 +29,7 @@ from mcp_backup.format.snapshot import Snapshot, decode_snapshot, encode_snapsho
 from mcp_backup.format.tree import Node, decode_tree
 from mcp_backup.format.unpacked import decode_unpacked, encode_unpacked
 from mcp_backup.repository.blob_index import BlobIndex, Location, packed
+from mcp_backup.repository.concurrency import SMALL, aside, for_each
 from mcp_backup.repository.keys import add_key, find_key, work_for
 from mcp_backup.repository.objects import (
     DAMAGED,
@@ -40,11 +40,7 @@ from mcp_backup.repository.objects import (
     pack_name,
 )
 from mcp_backup.store.store import Store
-from mcp_backup.tasks import task_group
 
-_T = TypeVar("_T")
-_SMALL = 64 << 10  # bytes that take less time to unseal and parse than a hop into a thread costs
-_LOADS = 8  # small objects loaded at once: local disks gain nothing from more
 _PRUNES_OUTRUN = 3  # times that index files may vanish between listing and reading them
 
 
@@ -175,7 +171,7 @@ class Repository:
         """
         name = object_name(directory, identity)
         data = await self.store.get(name)
-        if len(data) < _SMALL:
+        if len(data) < SMALL:
             return _unsealed(self._sealer, name, data)
         return await to_thread.run_sync(_unsealed, Sealer(self.key), name, data)
 
@@ -261,6 +257,21 @@ class Repository:
                     return await self._loaded_index()
             return await self._loaded_index()
 
+    @property
+    def index_known(self) -> tuple[BlobIndex, Set[IndexId]] | None:
+        """The index in memory and the index files that it was made of; None before it is loaded."""
+        return None if self._index is None else (self._index, self._indexed)
+
+    async def recall_index(self, index: BlobIndex, made_of: Set[IndexId]) -> None:
+        """Take an index that was kept of these files, unless there is one.
+
+        It is as good as they are: their names say what is in them. Where one of them has gone, the
+        next `load_index` makes a new one.
+        """
+        async with self._loading:
+            if self._index is None:
+                self._index, self._indexed, self._index_current = index, set(made_of), False
+
     def doubt_index(self) -> None:
         """Have the next `load_index` look for changes; called when a lock was just taken."""
         self._index_current = False
@@ -340,7 +351,7 @@ class Repository:
             with about(f"{name}: {kind.word} blob {identity.hex()}"):
                 return unseal_blob(sealer, identity, sealed, location.plain_length)
 
-        if len(sealed) < _SMALL:
+        if len(sealed) < SMALL:
             return unseal(self._sealer)
         return await to_thread.run_sync(unseal, Sealer(self.key))
 
@@ -378,23 +389,3 @@ def _unsealed(sealer: Sealer, name: str, data: bytes) -> bytes:
         if digest(data) != identity_in(name):
             raise IntegrityError(f"{len(data)} bytes do not hash to its name")
         return decode_unpacked(sealer.unseal(data))
-
-
-async def aside(size: int, work: Callable[[], _T]) -> _T:
-    """Do the work on `size` bytes here if they are few, else in a thread."""
-    return work() if size < _SMALL else await to_thread.run_sync(work)
-
-
-async def for_each(
-    work: Callable[[_T], Awaitable[None]], items: Iterable[_T], limit: int = _LOADS
-) -> None:
-    """Do the work on each item, `limit` of them at a time. The first failure ends it."""
-    remaining = iter(items)
-
-    async def take() -> None:
-        for item in remaining:
-            await work(item)
-
-    async with task_group() as tasks:
-        for _ in range(limit):
-            tasks.start_soon(take)

@@ -5,19 +5,21 @@ the source. A cancel kills the worker at once, so what an operation promises und
 it promises under a cancel.
 """
 
+import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio import to_thread
 
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame
 from mcp_backup.sources import wire
 from mcp_backup.sources.kinds import KeptCopy, Rehearsal
-from mcp_backup.sources.source import Entry, Evidence, Finding, Holder, SourceSpec
+from mcp_backup.sources.source import Component, Entry, Evidence, Finding, Holder, SourceSpec
 from mcp_backup.workers import Worker, worker
 
 _MODULE = "mcp_backup.sources.worker"
@@ -93,6 +95,20 @@ async def captured(spec: SourceSpec, arena: Arena, scratch: Path) -> AsyncIterat
     async with worker(_MODULE, f"capturing source {spec.name!r}", arena) as child:
         await child.send("capture", spec=asdict(spec), scratch=str(scratch))
         yield Capture(child)
+
+
+async def database_bytes(specs: Sequence[SourceSpec]) -> int:
+    """Return about how much captures of the databases will read, without opening any."""
+
+    def measure() -> int:
+        total = 0
+        for spec in specs:
+            if spec.component is Component.DATABASES:
+                with suppress(OSError):  # what is missing, its capture will say
+                    total += os.stat(spec.path).st_size
+        return total
+
+    return await to_thread.run_sync(measure)
 
 
 async def fingerprint(spec: SourceSpec) -> str:
