@@ -14,6 +14,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import psycopg
+import pytest
+from pydantic import ValidationError
 
 from mcp_backup.drill_facts import DrilledSource, DrillReport, DrillRequest
 from mcp_backup.manifest import Manifest
@@ -22,6 +24,8 @@ from mcp_backup.proof.drill import drill
 from mcp_backup.proof.objectives import recovery
 from mcp_backup.proof.report import gathered, rendered
 from mcp_backup.settings_drills import CheckSettings
+from mcp_backup.settings_postgres import for_drills
+from mcp_backup.settings_sections import DatabaseSettings
 from mcp_backup.sources.postgres_beside import discard
 from mcp_backup.sources.postgres_ours import Made, write_record
 from mcp_backup.sources.postgres_server import connected, system
@@ -253,3 +257,26 @@ def test_what_a_server_is_still_making_for_a_killed_worker_is_ended(live: Live) 
         discard(live.spec(), directory)
     making.join()
     assert live.beside() == []
+
+
+def test_the_server_for_drills_is_named_without_a_password_and_gets_none_of_the_sources() -> None:
+    fields = {"name": "app", "kind": "postgres", "dbname": "app", "password_command": "pass show"}
+    there = "postgresql://drills@db2.example:5433/maintenance"
+    spec = DatabaseSettings.model_validate({**fields, "drill_dsn": there}).spec()
+    drilled_at = for_drills(spec)
+    assert drilled_at.path == there
+    assert drilled_at.options["connection"] == {
+        "host": "db2.example",
+        "port": "5433",
+        "user": "drills",
+        "dbname": "app",
+    }
+    assert drilled_at.options["maintenance_dbname"] == "maintenance"
+    assert drilled_at.options["password_command"] is None
+    assert spec.options["password_command"] == fields["password_command"]
+    own = DatabaseSettings.model_validate(fields).spec()
+    assert for_drills(own) is own
+    with pytest.raises(ValidationError, match="must not hold a password"):
+        DatabaseSettings.model_validate({**fields, "drill_dsn": "postgresql://me:pw@h/db"})
+    with pytest.raises(ValidationError, match="must not have `drill_dsn` unless"):
+        DatabaseSettings.model_validate({"name": "n", "path": "/n.db", "drill_dsn": there})
