@@ -77,7 +77,7 @@ class HistoryFile:
                     raise
                 self._move_aside()
                 return self._attempt(work)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, OverflowError) as error:  # the last: a time beyond all time
             raise HistoryUnusable(self.path, str(error)) from error
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:

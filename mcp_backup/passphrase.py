@@ -29,6 +29,7 @@ _FREE = 3  # wrong ones before the first wait
 _FIRST_WAIT = timedelta(seconds=5)
 _LONGEST_WAIT = timedelta(hours=1)
 _REMEMBERED = 100  # attempts
+_STRANGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Passphrase:
             kept: dict[str, Any] = json.loads(self._file.read_bytes())
             wanted, salt = bytes.fromhex(kept["hash"]), bytes.fromhex(kept["salt"])
             return hmac.compare_digest(_hash(text, salt, kept["scrypt"]), wanted)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *_STRANGE) as error:
             raise ApprovalRefused(
                 f"{self._file} cannot be read ({type(error).__name__}), so no passphrase is right",
                 hint="If you did not damage it, find out who did. Then remove it, and run "
@@ -137,10 +138,10 @@ class Passphrase:
 
     def _read_attempts(self) -> _Attempts:
         try:
-            return _Attempts(**json.loads(self._attempts.read_bytes()))
+            return _attempts_of(json.loads(self._attempts.read_bytes()))
         except FileNotFoundError:
             return _Attempts()
-        except (ValueError, TypeError):  # somebody wrote into it: let it cost time, not access
+        except _STRANGE:  # somebody wrote into it: let it cost time, not access
             return _Attempts(wrong=_FREE, last_wrong=self._now().isoformat())
 
     def _note(
@@ -152,6 +153,22 @@ class Passphrase:
         attempts.log.append(asdict(attempt) | {"outcome": outcome})
         del attempts.log[:-_REMEMBERED]
         write_durably(self._attempts, json.dumps(asdict(attempts), indent=1).encode())
+
+
+def _attempts_of(document: dict[str, Any]) -> _Attempts:
+    """Return what is on record of attempts.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: it is not ours.
+    """
+    found = _Attempts(int(document["wrong"]), document["last_wrong"], document["log"])
+    if found.last_wrong:
+        until = datetime.fromisoformat(found.last_wrong) + _LONGEST_WAIT
+        if until.tzinfo is None:
+            raise ValueError("a time without a zone")
+    for each in found.log:
+        Attempt(**each)  # type: ignore[arg-type]
+    return found
 
 
 def _hash(text: str, salt: bytes, cost: dict[str, int]) -> bytes:

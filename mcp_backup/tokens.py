@@ -123,7 +123,7 @@ class TokenStore:
                 self._read = (mark, _decoded(self.path.read_bytes()))
         except FileNotFoundError:
             return ()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SettingsInvalid(
                 f"the tokens in {self.path} cannot be read ({type(error).__name__})",
                 hint="Nobody is let in meanwhile. Move the file away, and make new tokens with "
@@ -161,10 +161,17 @@ def _decoded(data: bytes) -> tuple[Token, ...]:
             id=item["id"],
             name=item["name"],
             scopes=tuple(item["scopes"]),
-            created=datetime.fromisoformat(item["created"]),
-            expires=datetime.fromisoformat(item["expires"]),
-            revoked=datetime.fromisoformat(item["revoked"]) if item["revoked"] else None,
-            hash=item["hash"],
+            created=_moment(item["created"]),
+            expires=_moment(item["expires"]),
+            revoked=_moment(item["revoked"]) if item["revoked"] else None,
+            hash=bytes.fromhex(item["hash"]).hex(),
         )
         for item in json.loads(data)["tokens"]
     )
+
+
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text!r:.40} has no zone")
+    return found

@@ -165,11 +165,11 @@ class Ledger:
                 digest = _digest({name: fields[name] for name in ("number", "previous", "drill")})
                 number, seal = int(fields["number"]), str(fields["seal"])
                 drill = of_plain(fields["drill"], number, seal)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 yield f"line {place} of the evidence is no record"
                 before = None
                 continue
-            if digest != fields.get("digest") or not hmac.compare_digest(seal, self._seal(digest)):
+            if digest != fields.get("digest") or not _same(seal, self._seal(digest)):
                 yield f"record {number} of the evidence was changed, or sealed with another key"
             else:
                 records.append(Record(number, fields["previous"], digest, seal, drill))
@@ -211,6 +211,10 @@ def _result(fields: Mapping[str, Any]) -> DrilledSource:
     return DrilledSource(**known)
 
 
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode())
+
+
 def _text(value: object) -> str:
     assert isinstance(value, datetime), value
     return value.isoformat()
@@ -227,6 +231,6 @@ def _digest(record: Mapping[str, Any]) -> str:
 def _decoded(line: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -129,7 +129,7 @@ class PlanStore:
         """Tell whether a person has approved exactly these bytes of a plan."""
         try:
             document = json.loads(self._path(plan_id, "approved").read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return False
         return isinstance(document, dict) and document.get("plan") == sha256(data).hexdigest()
 

@@ -21,6 +21,7 @@ from mcp_backup.sources.source import SourceSpec
 
 RECORD = "kept.json"
 _VERSION = 1
+_STRANGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,13 @@ def read_kept(directory: Path) -> Kept:
         value = json.loads((directory / RECORD).read_bytes())
         shards = tuple(KeptShard(**item) for item in value.pop("shards"))
         kept = Kept(shards, tuple(value.pop("created")), **value)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        newer = kept.version > _VERSION
+    except (OSError, *_STRANGE) as error:
         raise RestoreError(
             f"{directory} is not a complete undo point: {error}",
             hint="Restore from a backup instead. Nothing live was touched.",
         ) from error
-    if kept.version > _VERSION:
+    if newer:
         raise RestoreError(
             f"{directory} was written by a newer mcp-backup (version {kept.version})",
             hint="Upgrade mcp-backup. Nothing live was touched.",

@@ -175,12 +175,13 @@ def _record(directory: Path) -> _Kept:
     try:
         value = json.loads((directory / _RECORD).read_bytes())
         kept = _Kept(**{**value, "raw": tuple(value["raw"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        newer = kept.version > _VERSION
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RestoreError(
             f"{directory} is not a complete undo point: {error}",
             hint="Restore from a backup instead. Nothing live was touched.",
         ) from error
-    if kept.version > _VERSION:
+    if newer:
         raise RestoreError(
             f"{directory} was written by a newer mcp-backup (version {kept.version})",
             hint="Upgrade mcp-backup. Nothing live was touched.",

@@ -24,6 +24,7 @@ from mcp_backup.recovery_page import parse_page
 from mcp_backup.restore import journal
 from mcp_backup.restore.approval import PlanStore
 from mcp_backup.settings import load_settings
+from tests.fuzz.kept import KEPT
 
 _PLAN = "plan_0123456789ab"
 _MOST_INFLATED = 1 << 20
@@ -76,6 +77,7 @@ TARGETS: Mapping[str, Callable[[bytes], object]] = {
     "snapshot": decode_snapshot,
     "tree": decode_tree,
     "unpacked": lambda data: decode_unpacked(data, _MOST_INFLATED),
+    **KEPT,
 }
 
 

@@ -7,16 +7,39 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.seeds import SEEDS
+from tests.fuzz.kept import KEPT_SEEDS
+from tests.fuzz.seeds import SEEDS as DOCUMENTS
 from tests.fuzz.targets import TARGETS, try_target
 
-ODD: list[Any] = [None, True, -1, 1 << 70, 1.5, "", "x", "\ud800", [], {}, [[]], {"a": 1}, "../x"]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    1 << 62,
+    1 << 70,
+    1.5,
+    "",
+    "x",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    "../x",
+]
 NESTED = b"[" * 100_000
+SEEDS = DOCUMENTS | KEPT_SEEDS
 quick = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_every_decoder_has_a_document_to_begin_from() -> None:
     assert SEEDS.keys() == TARGETS.keys()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_whole_document_is_decoded_or_refused(name: str) -> None:
+    for seed in SEEDS[name]:
+        try_target(name, seed)
 
 
 @pytest.mark.parametrize("name", TARGETS)
