@@ -82,7 +82,10 @@ def serve_child(argv: list[str]) -> tuple[Channel, Arena | None]:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # restic probes lock holders with it
     os.umask(0o077)
     gc.disable()  # one task, then the end: there is no time for cycles to add up
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = int(argv[3])
+    if os.getppid() != parent:
+        os._exit(0)  # it was killed meanwhile, and nobody would know of what is done now
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     channel = Channel(socket.socket(fileno=int(argv[1])))
     if not argv[2]:
         return channel, None

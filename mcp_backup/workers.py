@@ -150,7 +150,7 @@ def _start(
     inherited = [theirs.fileno()] + ([arena.fd] if arena else [])
     place = f"{arena.fd}:{arena.slots}" if arena else ""
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, str(theirs.fileno()), place],
+        [sys.executable, "-P", "-m", module, str(theirs.fileno()), place, str(os.getpid())],
         pass_fds=inherited,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -3,16 +3,18 @@
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
 import pytest
 
+from mcp_backup.channel import Frame
 from mcp_backup.errors import NothingBackedUp
 from mcp_backup.progress import Listener, Progress
 from mcp_backup.verbs import BackupType, CreateRequest, Level
@@ -106,3 +108,17 @@ def test_workers_end_within_two_seconds_of_their_parents_death(system: System) -
     while any(Path(f"/proc/{pid}").exists() for pid in orphans):
         assert time.monotonic() < deadline, "workers outlive their parent"
         time.sleep(0.02)  # nobody tells when somebody else's child has ended
+
+
+def test_a_worker_whose_parent_was_killed_before_it_began_does_nothing() -> None:
+    """What it is to do is on its way already; the next start must not meet it at work."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            ours.sendall(Frame("fingerprints", {"specs": []}, b"").encode())
+            words = [sys.executable, "-m", CAPTURING, str(theirs.fileno()), "", str(os.getppid())]
+            child = subprocess.Popen(words, pass_fds=[theirs.fileno()])
+        ours.shutdown(socket.SHUT_WR)
+        assert child.wait(60) == 0
+        with suppress(ConnectionResetError):  # it went without having read
+            assert ours.recv(1) == b""
