@@ -36,6 +36,7 @@ from mcp_backup.restore.journal import (
 from mcp_backup.restore.signatures import Resemblance, compare, of_live
 from mcp_backup.restore.swap import Swap, remove_tree, sweep
 from mcp_backup.restore.turn import turn
+from mcp_backup.sources.source import SERVED
 
 _WAIT = (TargetBusy, SourceBusy)  # what passes when its holder ends
 SETTLE_SECONDS = 1.5  # a worker may outlive a killed parent by a second, and still be exchanging
@@ -104,6 +105,8 @@ class _Recovery:
             left = await sweep(self._journal)
             return Recovered(record.begun.restore_id, "postponed", left) if left else None
         if not record.exchanging:
+            if any(target.spec.kind in SERVED for target in record.begun.targets):
+                await anyio.sleep(self._settle_seconds)  # what it may be making there is ours
             return await self._end("abandoned", "nothing live had been touched")
         await anyio.sleep(self._settle_seconds)
         with anyio.CancelScope(shield=True):

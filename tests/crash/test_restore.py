@@ -14,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -27,7 +27,9 @@ import pytest
 from mcp_backup.opening import initialise
 from mcp_backup.place import utc_now
 from mcp_backup.restore.journal import Journal, read_all
-from tests.crash.worlds import PIECE_BY_PIECE, WORLDS, Contents, World, told
+from mcp_backup.restore.recovery import SETTLE_SECONDS
+from mcp_backup.sources.postgres_ours import RECORD
+from tests.crash.worlds import PIECE_BY_PIECE, WORLDS, Contents, PostgresWorld, World, told
 from tests.postgres.conftest import programs, serving
 from tests.restore.bench import backed_up, restorer_on, state_of
 from tests.workflows import conftest as workflows
@@ -57,9 +59,19 @@ class Halting:
                 self._say()
         raise AssertionError("the process died")
 
+    def kill_once(self, happened: Callable[[], bool]) -> None:
+        """Let it take the step, and kill it in the middle."""
+        self._say()
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while not happened():
+            assert time.monotonic() < give_up
+        self.kill()
+
     def kill(self) -> None:
         os.kill(self._pid, signal.SIGKILL)
-        assert self._talk.readline() == ""  # it is gone
+        with suppress(ConnectionResetError):  # a line was on its way
+            while self._talk.readline():  # until it is gone
+                pass
         self._talk.close()
 
     def _say(self, words: str = "") -> None:
@@ -88,7 +100,7 @@ class Scene:
         photos = Path(mkdtemp(dir=self.room))
         steps: list[str] = []
         seen: set[str] = set()
-        for step in self._begun(verb).steps():
+        for step in self.begun_now(verb).steps():
             if steps or step.startswith(since):
                 steps.append(step)
                 if (state := self.world.state()) not in seen:
@@ -102,7 +114,7 @@ class Scene:
 
     def killed(self, verb: str, before: str) -> None:
         """Carry out the verb, and kill it before a step."""
-        process = self._begun(verb)
+        process = self.begun_now(verb)
         for step in process.steps():
             if step == before:
                 process.kill()
@@ -110,10 +122,10 @@ class Scene:
         raise AssertionError(f"there was no step {before!r}")
 
     def carried_out(self, verb: str) -> None:
-        for _ in self._begun(verb).steps():
+        for _ in self.begun_now(verb).steps():
             pass
 
-    def _begun(self, verb: str) -> Halting:
+    def begun_now(self, verb: str) -> Halting:
         return Halting(self.mother, verb, told(self.kind, self.world))
 
     def assert_not_torn(self, step: str) -> None:
@@ -238,3 +250,27 @@ async def test_an_exchange_killed_between_two_pieces_is_finished_or_taken_back(
             journal = Journal(record.directory, utc_now)
             journal.append("failed", target=world.key, message="it was refused")
         await scene.recovered(wanted, points, "between two pieces")
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_a_restore_killed_while_a_database_is_made_beside_the_live_one_leaves_none(
+    scene: Scene, made: bool
+) -> None:
+    """Its worker outlives it for a moment, and so may what that has asked the server for."""
+    world = scene.world
+    if not isinstance(world, PostgresWorld):
+        pytest.skip("it has no server")
+    process = scene.begun_now("restore")
+
+    def happened() -> bool:
+        noted = any(world.live.glob(f"restorer/restores/*/staged/{world.key}/{RECORD}"))
+        return any("_new_" in name for name in world.server.databases()) if made else noted
+
+    for step in process.steps():
+        if step.startswith("fsync staged"):
+            process.kill_once(happened)
+            break
+    restorer = restorer_on(world.system, settle_seconds=SETTLE_SECONDS)
+    (found,) = await restorer.recover()
+    assert (found.outcome, world.left(0)) == ("abandoned", [])
+    assert world.contents() == scene.old
