@@ -173,6 +173,16 @@ def test_the_pages_around_it_run_too(installation: Installation) -> None:
     assert "(The commands here took " in installation.ours("runbook", "print", "README").stdout
 
 
+def test_a_page_is_drilled_to_its_end_where_nothing_is_broken(installation: Installation) -> None:
+    before = count(installation.database)
+    kit = f"kit={installation.vault}/kit.txt"
+    drilled = installation.ours("runbook", "drill", "complete-failure", "--value", kit, "--json")
+    assert drilled.returncode == 0, drilled.stdout
+    walk = json.loads(drilled.stdout)["walk"]
+    assert {step["outcome"] for step in walk["steps"]} == {"as printed", "not run"}
+    assert count(installation.database) == before
+
+
 def test_every_block_of_every_page_is_run_by_these_tests() -> None:
     for name in (*SCENARIO_PAGES, *OTHER_PAGES):
         found = {block.when for block in page(name).blocks} - {""}
