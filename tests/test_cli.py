@@ -168,6 +168,24 @@ def test_init_never_overwrites_settings(begun: Run, project: Path) -> None:
     assert (project / "mcp-backup.toml").read_bytes() == before
 
 
+def test_init_makes_the_repository_of_settings_written_by_hand(run: Run, project: Path) -> None:
+    settings = project / "mcp-backup.toml"
+    settings.write_text(
+        '[repository]\nlocation = "./kept"\npassword_file = "./kept.key"\n'
+        '[[databases]]\nname = "rows"\npath = "data/rows.db"\n'
+    )
+    before = settings.read_bytes()
+    asked = run("create")
+    assert asked.code == 2
+    assert "mcp-backup init" in asked.err
+    made = run("init", "--yes", "--json")
+    assert (made.code, made.answer["repository_created"]) == (0, True)
+    assert made.answer["databases"] == ["rows"]
+    assert settings.read_bytes() == before
+    assert (project / "kept.key").stat().st_mode & 0o777 == 0o600
+    assert run("init").code == 2
+
+
 def test_an_init_that_fails_leaves_no_settings_behind(run: Run, project: Path) -> None:
     (project / "backups").write_text("a file where the repository is to be")
     assert run("init", "--yes").code != 0

@@ -46,16 +46,14 @@ def init(
     """Write settings, make the repository and its key, and find what is worth protecting.
 
     What lies below this directory, or is named by an MCP server's settings, is protected; what
-    lies elsewhere is written into the settings as comments.
+    lies elsewhere is written into the settings as comments. Settings that exist stay as they are:
+    then only the repository that they name is made, and its key.
     """
     this = session(context)
     around = this.surroundings
     path = around.cwd / (around.config or FILE_NAME)
     if path.exists():
-        raise UsageError(
-            f"{path} exists already",
-            hint="Edit it, or name another file with --config. Nothing was changed.",
-        )
+        return _begun_by_hand(this, path)
     untouched = f"{path} was not written."
     kept = (around.cwd / location).resolve()
     found = find(around.cwd, around.home, passed_over=frozenset({kept}), clock=time.monotonic)
@@ -75,6 +73,39 @@ def init(
         [str(found.path) for found in proposal.left_out],
     )
     this.terminal.result(begun, _told(begun, proposal, found, around.cwd))
+    return 0
+
+
+def _begun_by_hand(this: Session, path: Path) -> int:
+    """Make the repository of settings that somebody has written already."""
+    settings = load_settings(path, this.surroundings.environ, this.surroundings.cwd)
+    report = this.interruptible(
+        lambda: anyio.run(initialise, settings), unfinished=f"{path} was not changed."
+    )
+    if not report.created:
+        raise UsageError(
+            f"{path} exists already, and so does its repository",
+            hint="Edit it, or name another file with --config. Nothing was changed.",
+        )
+    begun = Begun(
+        str(path),
+        report.location,
+        report.created,
+        report.password_file,
+        [each.name for each in settings.databases],
+        [each.name for each in settings.config],
+        [each.name for each in settings.workflows],
+        [],
+    )
+    lines = [
+        f"settings    {path} (as they were)",
+        f"repository  {report.location} (made)",
+        f"key         {report.password_file or 'as the settings say'}",
+        "",
+        "next: mcp-backup create       make the first backup",
+        "      mcp-backup doctor       look at everything it depends on",
+    ]
+    this.terminal.result(begun, lines)
     return 0
 
 
