@@ -19,7 +19,7 @@ from mcp_backup.errors import (
     UsageError,
 )
 from mcp_backup.format.blob import BlobKind
-from mcp_backup.format.ids import SnapshotId, is_id
+from mcp_backup.format.ids import BlobId, SnapshotId, is_id
 from mcp_backup.format.snapshot import Snapshot
 from mcp_backup.format.tree import Node
 from mcp_backup.manifest import PATH as MANIFEST_PATH
@@ -38,6 +38,7 @@ _BACKUP_ID = re.compile(r"backup_\d{8}_\d{6}(_\d+)?")
 _SHORT_ID = re.compile(r"[0-9a-f]{8,63}")
 _MAX_LIMIT = 200
 _LOOK_BACK = 1000  # backups searched for a source's newest copy
+_LARGEST_MANIFEST = 64 << 20  # bytes; a file that is evidence takes some hundred
 _MANIFESTS = 50  # kept in memory; of the others their outlines are
 
 
@@ -202,11 +203,24 @@ class Catalog:
                     f"backup {backup.backup_id} has no {MANIFEST_PATH}",
                     hint="Restore it to scratch, or with `restic restore`, and use another backup.",
                 )
-            parts = [await self._repository.load_blob(BlobKind.DATA, b) for b in node.content]
+            parts = await self._parts(backup, node.content)
             while len(self._manifests) >= _MANIFESTS:
                 del self._manifests[next(iter(self._manifests))]
             self._manifests[backup.id] = decode(b"".join(parts))
         return self._manifests[backup.id]
+
+    async def _parts(self, backup: Backup, content: Sequence[BlobId]) -> list[bytes]:
+        parts, size = [], 0
+        for identity in content:  # the same blob may be in it a million times
+            parts.append(await self._repository.load_blob(BlobKind.DATA, identity))
+            size += len(parts[-1])
+            if size > _LARGEST_MANIFEST:
+                raise IntegrityError(
+                    f"the manifest of backup {backup.backup_id} has more than {_LARGEST_MANIFEST} "
+                    "bytes",
+                    hint="mcp-backup did not write it. Use another backup.",
+                )
+        return parts
 
     async def outline(self, backup: Backup) -> Outline | None:
         """Return a backup's outline; None where its manifest cannot be read, or is not ours.

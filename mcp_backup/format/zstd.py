@@ -73,6 +73,7 @@ class Inflater:
                 parts.append(part)
                 room -= len(part)
             if room < 0:
+                parts.clear()  # or the error's traceback would hold them
                 raise IntegrityError(f"zstd frames hold more than the {limit} bytes promised")
             data = data[size:]
             if not data:

@@ -27,7 +27,7 @@ from mcp_backup.format.index import PackListing, decode_index
 from mcp_backup.format.key import generate_master_key
 from mcp_backup.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mcp_backup.format.tree import Node, decode_tree
-from mcp_backup.format.unpacked import decode_unpacked, encode_unpacked
+from mcp_backup.format.unpacked import LIMIT, decode_unpacked, encode_unpacked
 from mcp_backup.repository.blob_index import BlobIndex, Location, packed
 from mcp_backup.repository.concurrency import SMALL, aside, for_each
 from mcp_backup.repository.keys import add_key, find_key, work_for
@@ -41,6 +41,7 @@ from mcp_backup.repository.objects import (
 )
 from mcp_backup.store.store import Store
 
+_DOCUMENT = 16 << 20  # bytes of a snapshot or lock: one names paths, and little else
 _PRUNES_OUTRUN = 3  # times that index files may vanish between listing and reading them
 
 
@@ -388,4 +389,5 @@ def _unsealed(sealer: Sealer, name: str, data: bytes) -> bytes:
     with about(name):
         if digest(data) != identity_in(name):
             raise IntegrityError(f"{len(data)} bytes do not hash to its name")
-        return decode_unpacked(sealer.unseal(data))
+        limit = LIMIT if name.startswith("index/") else _DOCUMENT
+        return decode_unpacked(sealer.unseal(data), limit)
