@@ -82,7 +82,7 @@ def proofs(db: sqlite3.Connection) -> dict[str, Proof]:
         "SELECT id, backup_id, ended, outcome, message FROM runs "
         "WHERE verb = 'verify' AND outcome IN ('completed', 'findings') "
         "AND backup_id <> '' ORDER BY id"
-    ).fetchall()
+    )  # one after the other: there may be 20,000, and every list asks
     found: dict[str, Proof] = {}
     for run, backup_id, ended, outcome, message in rows:
         before = found.get(backup_id, Proof())
