@@ -233,11 +233,10 @@ async def test_a_recovery_killed_before_any_step_is_taken_up_again(scene: Scene)
         await scene.recovered(scene.old, 0, step)
 
 
+@pytest.mark.parametrize("staged_scene", PIECE_BY_PIECE, indirect=True)
 async def test_an_exchange_killed_between_two_pieces_is_finished_or_taken_back(
     scene: Scene,
 ) -> None:
-    if scene.kind not in PIECE_BY_PIECE:
-        pytest.skip("it is exchanged in one step")
     world = scene.world
     for failed, wanted, points in ((False, scene.new, 1), (True, scene.old, 0)):
         world.develop(scene.begun)
@@ -252,14 +251,14 @@ async def test_an_exchange_killed_between_two_pieces_is_finished_or_taken_back(
         await scene.recovered(wanted, points, "between two pieces")
 
 
+@pytest.mark.parametrize("staged_scene", ["postgres"], indirect=True)
 @pytest.mark.parametrize("made", [False, True])
 async def test_a_restore_killed_while_a_database_is_made_beside_the_live_one_leaves_none(
     scene: Scene, made: bool
 ) -> None:
     """Its worker outlives it for a moment, and so may what that has asked the server for."""
     world = scene.world
-    if not isinstance(world, PostgresWorld):
-        pytest.skip("it has no server")
+    assert isinstance(world, PostgresWorld)
     process = scene.begun_now("restore")
 
     def happened() -> bool:
