@@ -85,7 +85,7 @@ async def test_a_backup_whose_worker_dies_stores_nothing_says_so_and_works_again
         ):
             await engine.create(request, killer(module))
         assert "Try again" in no.value.hint
-        assert children() == []
+        assert children("mcp_backup.") == []
         assert os.listdir(system.repository / "snapshots") == []
         assert os.listdir(system.repository / "locks") == []
         assert os.listdir(system.settings.scratch) == []
