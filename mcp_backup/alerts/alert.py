@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from mcp_backup.errors import BackupError, UsageError
@@ -150,18 +150,31 @@ class Alert:
 
     @classmethod
     def decoded(cls, text: str) -> "Alert":
-        """Return the alert that `encoded` made."""
-        facts = json.loads(text)
-        return cls(
-            facts["id"],
-            Event(facts["event"]),
-            facts["subject"],
-            facts["message"],
-            facts["hint"],
-            facts["host"],
-            datetime.fromisoformat(facts["time"]),
-            since=datetime.fromisoformat(facts["since"]),
-        )
+        """Return the alert that `encoded` made.
+
+        Raises:
+            ValueError: it did not.
+        """
+        try:
+            facts = json.loads(text)
+            return cls(
+                _text(facts["id"]),
+                Event(facts["event"]),
+                _text(facts["subject"]),
+                _text(facts["message"]),
+                _text(facts["hint"]),
+                _text(facts["host"]),
+                datetime.fromisoformat(facts["time"]).astimezone(UTC),
+                since=datetime.fromisoformat(facts["since"]).astimezone(UTC),
+            )
+        except (KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"no alert: {error!r:.80}") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value
 
 
 def _found(source: RunSource) -> str:

@@ -183,11 +183,17 @@ class Outbox:
             if row is None:
                 return None
             number, text, tries = row
+            try:
+                alert = Alert.decoded(text)
+            except ValueError as error:  # somebody wrote into the file: the others go out
+                logger.warning("an undelivered alert is dropped, it cannot be read: %s", error)
+                db.execute("DELETE FROM letters WHERE number = ?", (number,))
+                return None
             db.execute(
                 "UPDATE letters SET leased = ? WHERE number = ?",
                 ((now + _LEASE).timestamp(), number),
             )
-            return Letter(number, Alert.decoded(text), tries)
+            return Letter(number, alert, tries)
 
         return self._done(work)
 
@@ -227,14 +233,15 @@ class Outbox:
         return [
             PendingAlert(
                 receiver,
-                Alert.decoded(text).event,
-                Alert.decoded(text).title,
+                alert.event,
+                alert.title,
                 datetime.fromtimestamp(made, UTC),
                 tries,
                 datetime.fromtimestamp(due, UTC),
                 trouble,
             )
             for receiver, text, made, tries, due, trouble in rows
+            if (alert := _legible(text))
         ]
 
     def next_due(self) -> datetime | None:
@@ -343,3 +350,10 @@ class Outbox:
             self._path.rename(aside)
         self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
         logger.error("alerts were lost with a damaged file, kept as %s", aside)
+
+
+def _legible(text: str) -> Alert | None:
+    try:
+        return Alert.decoded(text)
+    except ValueError:
+        return None  # dropped when its turn comes

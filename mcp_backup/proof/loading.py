@@ -22,7 +22,7 @@ from anyio import CancelScope, move_on_after, to_thread
 from filelock import FileLock
 
 from mcp_backup.durable import make_directory_durably, write_durably
-from mcp_backup.errors import BackupError
+from mcp_backup.errors import BackupError, IntegrityError
 from mcp_backup.restore.swap import remove_tree
 from mcp_backup.settings_postgres import for_drills
 from mcp_backup.sources import capture
@@ -69,7 +69,11 @@ async def clear(state: Path) -> None:
     """Drop what killed drills left on servers; what cannot be dropped now stays on record."""
     for directory, descriptor in await to_thread.run_sync(_abandoned, state):
         try:
-            spec = await to_thread.run_sync(_read, directory)
+            try:
+                spec = await to_thread.run_sync(_read, directory)
+            except IntegrityError as error:
+                logger.warning("a drill's leavings stay: %s %s", error, error.hint)
+                continue
             if spec is None:  # killed before anything was noted
                 await to_thread.run_sync(remove_tree, directory)
             elif not await _dropped(spec, directory):
@@ -129,7 +133,19 @@ def _opened(directory: Path) -> int:
 
 
 def _read(directory: Path) -> SourceSpec | None:
+    """Return whose database is noted in a directory; None when nothing is.
+
+    Raises:
+        IntegrityError: what is noted is not what we wrote.
+    """
     try:
-        return spec_of(json.loads((directory / _SOURCE).read_bytes()))
+        noted = json.loads((directory / _SOURCE).read_bytes())
+        return spec_of({**noted, "name": str(noted["name"]), "path": str(noted["path"])})
     except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise IntegrityError(
+            f"{directory / _SOURCE} does not say whose database a drill left: {error!s:.100}",
+            hint="Look on the servers for databases named …_drill_…, drop them, then remove this "
+            "directory.",
+        ) from error

@@ -66,5 +66,5 @@ def _walk(line: bytes) -> WalkOnRecord | None:
             bool(fields["complete"]),
             sections,
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

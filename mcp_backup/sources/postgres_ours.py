@@ -96,8 +96,9 @@ def read_record(directory: Path) -> Made:
     """
     try:
         document = json.loads((directory / RECORD).read_bytes())
-        known = Made(**{**document, "notes": tuple(document["notes"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        texts = {"system": str(document["system"]), "notes": tuple(map(str, document["notes"]))}
+        known = Made(**{**document, **texts})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RestoreError(
             f"{directory} does not say which database it is about: {error}",
             hint=f"Restore from a backup instead. {UNTOUCHED}",

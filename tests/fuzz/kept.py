@@ -5,18 +5,23 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import gettempdir
 
 from mcp_backup import history_queries as queries
+from mcp_backup.alerts.alert import Alert
 from mcp_backup.format.crypto import MasterKey
 from mcp_backup.history import History
 from mcp_backup.passphrase import Passphrase
+from mcp_backup.proof import loading
+from mcp_backup.proof import walks as walking
 from mcp_backup.proof.evidence import Ledger
 from mcp_backup.restore.approval import PlanStore, Stored, _encode
-from mcp_backup.sources import keeping, sqlite_undo
+from mcp_backup.sources import keeping, postgres_ours, sqlite_undo, workflows
 from mcp_backup.sources.duckdb_layout import read_kept
+from mcp_backup.sources.source import Component, SourceSpec
 from mcp_backup.tokens import PREFIX, TokenStore
 from mcp_backup.verbs import RestorePlan
 
@@ -152,18 +157,59 @@ def _read_history(directory: Path) -> None:
         kept._file.transact(work)
 
 
+def alert(data: bytes) -> None:
+    """An alert that waits to be delivered."""
+    with suppress(ValueError):
+        Alert.decoded(data.decode(errors="replace"))
+
+
+def walks(data: bytes) -> None:
+    """Walks through the runbook, on record."""
+    directory = place("walks")
+    (directory / walking.FILE).write_bytes(data)
+    walking.read_walks(directory)
+
+
+def documents(data: bytes) -> None:
+    """The record in an undo point of documents."""
+    directory = place("undo-documents")
+    for name in ("present", "created"):
+        (directory / name).mkdir(exist_ok=True)
+    (directory / workflows.KEPT).write_bytes(data)
+    workflows._kept(SourceSpec("n", Component.WORKFLOWS, "workflows", "/n", {}), directory)
+
+
+def drilled(data: bytes) -> None:
+    """Whose database a drill has made."""
+    directory = place("drilling")
+    (directory / loading._SOURCE).write_bytes(data)
+    loading._read(directory)
+
+
+def database(data: bytes) -> None:
+    """Which database on a server an undo point is about."""
+    directory = place("undo-postgres")
+    (directory / postgres_ours.RECORD).write_bytes(data)
+    postgres_ours.read_record(directory)
+
+
 KEPT: Mapping[str, Callable[[bytes], object]] = {
+    "alert": alert,
     "approved": beside_a_plan("approved"),
     "attempts": attempts,
+    "drill-source": drilled,
     "evidence": evidence,
     "history": history,
     "history-rows": history_rows,
     "passphrase": passphrase,
     "tokens": tokens,
     "undo-duckdb": kept_json(read_kept),
+    "undo-documents": documents,
     "undo-files": kept_json(keeping._read),
+    "undo-postgres": database,
     "undo-sqlite": kept_json(sqlite_undo._record),
     "used": beside_a_plan("used"),
+    "walks": walks,
 }
 
 _RUN = {
@@ -213,11 +259,39 @@ _ATTEMPT = {"at": _NOW.isoformat(), "by": "b", "subject": "s", "outcome": "refus
 _DRILL = {"number": 1, "previous": "0", "digest": "0", "seal": "0", "drill": {"phases": []}}
 
 
+_ALERT = {
+    "id": "i",
+    "event": "failure",
+    "subject": "s",
+    "message": "m",
+    "hint": "h",
+    "host": "here",
+    "time": _NOW.isoformat(),
+    "since": _NOW.isoformat(),
+}
+_SOURCE = {"name": "n", "component": "databases", "kind": "postgres", "path": "p", "options": {}}
+_MADE = {field.name: "1" for field in fields(postgres_ours.Made)} | {"notes": ["n"], "version": 1}
+_STEP = {"section": "s", "outcome": "done", "seconds": 1.5}
+_WALK = {
+    "page": "p",
+    "mode": "drill",
+    "started": _NOW.isoformat(),
+    "seconds": 2.5,
+    "complete": True,
+    "steps": [_STEP],
+}
+
+
 def _json(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
 KEPT_SEEDS: dict[str, list[bytes]] = {
+    "alert": [_json(_ALERT)],
+    "drill-source": [_json(_SOURCE)],
+    "undo-documents": [_json({"version": 1})],
+    "undo-postgres": [_json(_MADE)],
+    "walks": [_json(_WALK)],
     "approved": [_json({"by": "b", "at": _NOW.isoformat(), "plan": "00" * 32})],
     "attempts": [_json({"wrong": 1, "last_wrong": _NOW.isoformat(), "log": [_ATTEMPT]})],
     "evidence": [_json(_DRILL)],
