@@ -2,8 +2,10 @@
 
 import json
 import shlex
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
@@ -287,6 +289,21 @@ async def test_alerts_are_told_although_their_file_is_unusable(
         await alerts.after_run(backup(outcome))
         await alerts.deliver()
     assert http.events == ["failure", "recovery"]
+
+
+async def test_an_alert_that_somebody_wrote_into_does_not_hold_up_the_others(
+    desk: Desk, http: Receiver
+) -> None:
+    alerts = desk.alerts(told("webhook", http.url))
+    for outcome in ("failed", "stored"):
+        await alerts.after_run(backup(outcome))
+    with closing(sqlite3.connect(outbox_of(desk.settings()))) as outbox, outbox:
+        outbox.execute("UPDATE letters SET alert = '{}' WHERE number = 1")
+    assert [each.event for each in await alerts.pending()] == [Event.RECOVERY]
+    for _ in range(2):
+        await alerts.deliver()
+    assert http.events == ["recovery"]
+    assert await alerts.pending() == []
 
 
 async def test_a_process_without_receivers_leaves_the_alerts_to_those_that_have_some(
