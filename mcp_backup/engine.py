@@ -159,8 +159,8 @@ class Engine:
                 await archiver.add(spec, listener, known, mark=mark)
             records = archiver.archive.records
             refuse_if_all_failed(records)
+            await archiver.flush()  # so that a manifest shares no pack with what it is about
             if request.verify:
-                await archiver.flush()
                 verifier = Verifier(self.repository, pool, scratch / "verify", listener)
                 records = [await self._read_back(archiver, r, verifier) for r in records]
                 refuse_if_all_failed(records)
