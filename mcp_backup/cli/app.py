@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _NAME = "mcp-backup"
 _FAILED, _USAGE = 1, 2
+_LASTING = "serve"  # the one verb that goes on for weeks
 _YOUNG = 20_000  # objects made before the youngest are looked at for cycles; 700 by default
 
 
@@ -81,10 +82,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     verb, words = arranged(arguments)
     terminal = Terminal(sys.stdout, sys.stderr, sys.stdin, json="--json" in words)
-    if verb != "serve":  # which has a log of its own
+    if verb != _LASTING:  # which has a log of its own
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     program = _program(verb, terminal)
-    _collect_cycles_seldom()
+    _collect_cycles(seldom=verb != _LASTING)
     try:
         with asked_by(Asker("terminal", getpass.getuser(), tool=verb)):
             code = program(words or ["--help"], prog_name=_NAME, standalone_mode=False)
@@ -104,13 +105,15 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _collect_cycles_seldom() -> None:
-    """Leave alone what has been loaded, and look at what is new when there is a good deal of it.
+def _collect_cycles(*, seldom: bool) -> None:
+    """Leave alone what has been loaded, and look at what is new, `seldom` when it is a good deal.
 
-    A backup makes hundreds of thousands of tuples and no cycles among them.
+    A backup makes hundreds of thousands of tuples and no cycles among them. What lasts must not:
+    twenty thousand objects in cycles, which errors leave, are megabytes that the heap then keeps.
     """
     gc.freeze()
-    gc.set_threshold(_YOUNG, 20, 20)
+    if seldom:
+        gc.set_threshold(_YOUNG, 20, 20)
     gc.enable()
 
 
