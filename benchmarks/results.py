@@ -41,8 +41,8 @@ MEMORY: Mapping[str, Row] = {f"{key} memory": Row(row.title, "MB") for key, row 
 
 ALONE: Mapping[str, Row] = {  # without a peer to divide by, or with another one
     "server list": Row("list_backups, first page of 1,000, in a running server", "ms"),
-    "server status": Row("backup_status, 10,000 runs on record, in a running server", "ms"),
     "server list after": Row("… when a backup was made since the last", "ms"),
+    "server status": Row("backup_status, 10,000 runs on record, in a running server", "ms"),
     "server list many": Row("list_backups, first page of 10,000, in a running server", "ms"),
     "server status many": Row("backup_status, 10,000 snapshots and 10,000 runs", "ms"),
     "server unchanged": Row("create_backup, nothing changed, in a running server", "ms"),

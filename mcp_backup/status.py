@@ -234,7 +234,12 @@ async def _cuts(
 ) -> Mapping[_Source, str]:
     """Describe how each source's image is cut, by the manifest of its newest copy."""
     wanted = {copy.backup_id for copy in record.copies.values()}
-    newest = {each.backup_id: each for each in backups if each.backup_id in wanted}
+    newest: dict[str, Backup] = {}
+    for each in backups:  # the newest first, and of ten thousand all but a few are older
+        if wanted <= newest.keys():
+            break
+        if each.backup_id in wanted:
+            newest[each.backup_id] = each
     found: dict[_Source, str] = {}
     for key, copy in record.copies.items():
         backup = newest.get(copy.backup_id)
