@@ -20,6 +20,7 @@ from mcp_backup.errors import HistoryUnusable
 
 T = TypeVar("T")
 VERSION = 1
+_CACHE_KIB = 256  # not 2,000: each thread's heap keeps what one connection once took
 _PATIENCE_SECONDS = 10.0  # how long to wait for another process's transaction
 _DAMAGE = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 _SIDE_FILES = ("-wal", "-shm")
@@ -90,6 +91,7 @@ class HistoryFile:
         connection = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if _version(connection) < VERSION:
                 with _locked(self.path.with_name("history.making.lock")):
                     connection.execute("PRAGMA journal_mode = WAL")
