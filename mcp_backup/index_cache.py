@@ -5,31 +5,26 @@ every backup from a terminal needs them. What they hold follows from their names
 digests, so an index made of files that are all there now is the index of those files, and only
 later ones are read. Where one has gone, it is not believed.
 
-    file = BLAKE3 of what follows, keyed (32) │ index files (4) │ 32 bytes each │ the index
+    file = index files (4) │ 32 bytes each │ the index      under a checksum (`local_cache.py`)
 
-The key of the checksum is made of the repository's key and id: a file that is damaged, cut,
-another repository's or made up is none. It holds no data, only digests. Nobody else relies on it:
-restore, verify, check, drill and prune read the index files themselves.
+It holds no data, only digests. Nobody else relies on it: restore, verify, check, drill and prune
+read the index files themselves.
 """
 
 import logging
-import os
 import struct
 from collections.abc import Set
-from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 
 from anyio import to_thread
-from blake3 import blake3
 
 from mcp_backup.format.ids import ID_SIZE, BlobId, IndexId
 from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.repository.local_cache import LocalCache
 from mcp_backup.repository.repository import Repository
 
 logger = logging.getLogger(__name__)
 
-_DIGEST = 32
 _COUNT = struct.Struct("<I")
 _PURPOSE = "mcp-backup 2026-11 index, checksum"
 _FEW = 2_000  # blobs, whose index files are parsed as fast as this is read
@@ -42,9 +37,7 @@ class IndexCache:
     def __init__(self, path: Path, repository: Repository) -> None:
         """Nothing is read or written yet."""
         self._path, self._repository = path, repository
-        key = repository.key
-        secret = key.encrypt + key.mac_k + key.mac_r + repository.config.id.encode()
-        self._key = blake3(secret, derive_key_context=_PURPOSE).digest()
+        self._files = LocalCache(repository, _PURPOSE)
         self._kept: Set[IndexId] = frozenset()
         self._newest: BlobId | None = None  # of the trees that the file knows to be whole
 
@@ -72,12 +65,8 @@ class IndexCache:
         await to_thread.run_sync(self._save, parts)
 
     def _load(self) -> tuple[BlobIndex, Set[IndexId]] | None:
-        try:
-            data = memoryview(self._path.read_bytes())
-        except OSError:
-            return None
-        body = data[_DIGEST:]
-        if data[:_DIGEST] != blake3(body, key=self._key).digest():
+        body = self._files.read(self._path)
+        if body is None:
             return None
         (count,) = _COUNT.unpack_from(body)
         end = _COUNT.size + count * ID_SIZE
@@ -85,15 +74,7 @@ class IndexCache:
         return BlobIndex.thawed(body[end:]), frozenset(map(IndexId, ids))
 
     def _save(self, parts: list[bytes]) -> None:
-        checksum = blake3(key=self._key)
-        for part in parts:
-            checksum.update(part)
-        fresh = self._path.with_name(f"{self._path.name}-tmp-{token_hex(8)}")
         try:
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.writelines((checksum.digest(), *parts))
-            fresh.replace(self._path)
+            self._files.write(self._path, parts)
         except OSError as error:
-            with suppress(OSError):
-                fresh.unlink()
             logger.warning("the index was not kept, the next backup is slower: %s", error)

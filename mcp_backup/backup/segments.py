@@ -5,27 +5,24 @@ the last run, the chunks are those of the last run, and need neither SHA-256 nor
 travel to a worker. That is all this is for: what it says is true of the bytes for ever, whatever
 was stored, pruned or replaced since, so the writer still looks up each chunk in the index.
 
-    file = BLAKE3 of what follows, keyed (32) │ chunk size (4) │ segments (4) │
-           32 bytes a segment │ 32 bytes a chunk
+    file = chunk size (4) │ segments (4) │ 32 bytes a segment │ 32 bytes a chunk
 
-The key of the checksum is made of the repository's key and id: a file that is damaged, cut,
-another repository's or made up is none. Deleting, swapping or spoiling it at any time changes
+It lies under a checksum (`local_cache.py`). Deleting, swapping or spoiling it at any time changes
 nothing but speed (`tests/backup/test_segments.py`). It holds no data, only digests of it.
 """
 
 import logging
 import os
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 
 from anyio import to_thread
 from blake3 import blake3
 
 from mcp_backup.format.crypto import Buffer
 from mcp_backup.format.ids import ID_SIZE
+from mcp_backup.repository.local_cache import LocalCache
 from mcp_backup.repository.repository import Repository
 from mcp_backup.sources.digest import SEGMENT
 
@@ -77,9 +74,7 @@ class SegmentCache:
         With `whole`, nothing is known until it is saved.
         """
         self._directory, self._whole = directory, whole
-        key = repository.key
-        secret = key.encrypt + key.mac_k + key.mac_r + repository.config.id.encode()
-        self._key = blake3(secret, derive_key_context=_PURPOSE).digest()
+        self._files = LocalCache(repository, _PURPOSE)
 
     async def load(self, place: str, chunk_size: int) -> Segments:
         """Return what is known of the image at `place` in a snapshot; nothing is a fine answer."""
@@ -96,12 +91,8 @@ class SegmentCache:
         nothing = Segments(chunk_size)
         if self._whole:
             return nothing
-        try:
-            data = self._path(place).read_bytes()
-        except OSError:
-            return nothing
-        body = memoryview(data)[_DIGEST:]
-        if data[:_DIGEST] != blake3(body, key=self._key).digest():
+        body = self._files.read(self._path(place))
+        if body is None:
             return nothing
         size, count = _SIZES.unpack_from(body)
         if size != chunk_size:
@@ -111,19 +102,9 @@ class SegmentCache:
 
     def _save(self, place: str, segments: Segments) -> None:
         sizes = _SIZES.pack(segments.chunk_size, len(segments.digests) // _DIGEST)
-        parts = (sizes, segments.digests, segments.chunks)
-        checksum = blake3(key=self._key)
-        for part in parts:
-            checksum.update(part)
-        path = self._path(place)
-        fresh = path.with_name(f"{path.name}-tmp-{token_hex(8)}")
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._directory.chmod(0o700)  # whatever the umask
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.writelines((checksum.digest(), *parts))
-            fresh.replace(path)
+            self._files.write(self._path(place), (sizes, segments.digests, segments.chunks))
         except OSError as error:
-            with suppress(OSError):
-                fresh.unlink()
             logger.warning("segments of %s not kept, the next backup is slower: %s", place, error)
