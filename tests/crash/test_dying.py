@@ -34,11 +34,8 @@ def grown(system: System) -> None:
         connection.executemany("INSERT INTO ballast VALUES (?)", [(os.urandom(4000),)] * 5000)
 
 
-@pytest.mark.parametrize("milliseconds", [60, 200])
-async def test_killed_while_a_worker_exchanges_a_database_it_is_old_or_new_and_then_new(
-    template: Path, tmp_path: Path, milliseconds: int
-) -> None:
-    """The worker outlives its parent for a moment, and recovery waits for that."""
+async def emptied(template: Path, tmp_path: Path) -> tuple[System, list[str], list[str]]:
+    """A system whose large notes were backed up and then emptied; the notes then, and now."""
     system = copied(template, tmp_path / "system")
     grown(system)
     await backed_up(system)
@@ -46,7 +43,15 @@ async def test_killed_while_a_worker_exchanges_a_database_it_is_old_or_new_and_t
     with closing(sqlite3.connect(system.notes)) as connection, connection:
         connection.execute("DELETE FROM ballast")
     change(system.notes)
-    old = bodies(system.notes)
+    return system, new, bodies(system.notes)
+
+
+@pytest.mark.parametrize("milliseconds", [60, 200])
+async def test_killed_while_a_worker_exchanges_a_database_it_is_old_or_new_and_then_new(
+    template: Path, tmp_path: Path, milliseconds: int
+) -> None:
+    """The worker outlives its parent for a moment, and recovery waits for that."""
+    system, new, old = await emptied(template, tmp_path)
     assert run(system, "late", milliseconds) == "killed"
     await restorer_on(system, settle_seconds=SETTLE_SECONDS).recover()
     assert bodies(system.notes) == new != old
@@ -58,14 +63,7 @@ async def test_killed_while_a_worker_exchanges_a_database_it_is_old_or_new_and_t
 async def test_when_the_worker_is_killed_the_restore_is_taken_back(
     template: Path, tmp_path: Path, milliseconds: int
 ) -> None:
-    system = copied(template, tmp_path / "system")
-    grown(system)
-    await backed_up(system)
-    new = bodies(system.notes)
-    with closing(sqlite3.connect(system.notes)) as connection, connection:
-        connection.execute("DELETE FROM ballast")
-    change(system.notes)
-    old = bodies(system.notes)
+    system, new, old = await emptied(template, tmp_path)
     told = run(system, "orphaned", milliseconds)
     assert told in ("RolledBack", "WorkerDied", "restored")
     assert bodies(system.notes) == (new if told == "restored" else old)
