@@ -11,17 +11,19 @@ that its failure is one source's and not everybody's.
 
 import tomllib
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
 )
 
 from mcp_backup.errors import SettingsInvalid
@@ -63,15 +65,11 @@ _PATHS = (  # the settings that are paths, and so relative to somewhere
 )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything the operator decides. Built by `load_settings`, or by hand from absolute paths."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
     )
 
     repository: RepositorySettings
@@ -90,18 +88,6 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_state_path("mcp-backup", appauthor=False)
     )
     _file: Path | None = PrivateAttr(default=None)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is passed and nothing else; the environment is `load_settings`'s to read."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Settings":
@@ -131,24 +117,6 @@ class Settings(BaseSettings):
         databases = [database.spec() for database in self.databases]
         files = [files.spec() for files in self.config]
         return databases + files + [workflows.spec() for workflows in self.workflows]
-
-
-class _Environment(EnvSettingsSource):
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        super().__init__(Settings)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._environ.items()}
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except ValueError:
-            raise SettingsInvalid(
-                f"the environment: {field_name.lower()} is not JSON",
-                hint=f"Lists and tables are given as JSON: {PREFIX}DATABASES='[{{...}}]'.",
-            ) from None
 
 
 def load_settings(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Settings:
@@ -228,7 +196,10 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name in ours:
         if name.upper().removeprefix(PREFIX).split("__")[0].lower() not in Settings.model_fields:
             raise unknown_variable(name, PREFIX, Settings, _APART)
-    return _Environment(ours)()
+    if not ours:  # which is usual; what reads them takes as long to load as the settings
+        return {}
+    read: dict[str, Any] = import_module("mcp_backup.settings_environment").read(ours)
+    return read
 
 
 def _anchor(values: dict[str, Any], keys: tuple[str, ...], base: Path, where: str) -> None:

@@ -28,6 +28,7 @@ FUNCTION_LINES = 50  # without its docstring
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
 SETTINGS |= {"settings_postgres", "settings_workflows", "settings_drills", "settings_server"}
+SETTINGS |= {"settings_environment"}
 HISTORY = {"history", "history_facts", "history_file", "history_queries"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
 VERBS |= {

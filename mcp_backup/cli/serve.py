@@ -1,11 +1,11 @@
 """serve: the door for agents, opened from the terminal."""
 
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from mcp_backup.cli.session import session
-from mcp_backup.server.http import serve_http
 from mcp_backup.server.run import serve_stdio
 
 
@@ -26,6 +26,7 @@ def serve(
     if http:
         address = host or settings.server.host
         number = settings.server.port if port is None else port
+        serve_http = import_module("mcp_backup.server.http").serve_http  # not loaded for stdio
         this.interruptible(lambda: serve_http(settings, address, number), unfinished="")
     else:
         this.interruptible(lambda: serve_stdio(settings), unfinished="")

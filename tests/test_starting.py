@@ -1,0 +1,65 @@
+"""Starting quickly: nobody waits for the loading of what their command does not use.
+
+Counted in modules, which are the same on every machine, and not in milliseconds, which are not.
+"""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+_SERVERS = {"mcp", "starlette", "uvicorn", "httpx2", "jwt", "apscheduler"}
+_LIBRARIES = {"pydantic_settings", "duckdb", "apsw", "psycopg", "prometheus_client", "rich"}
+
+_PROGRAM = """
+import sys
+from mcp_backup.cli.app import run
+code = run(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database, settings and a repository with one backup."""
+    place = tmp_path_factory.mktemp("project")
+    with closing(sqlite3.connect(place / "notes.db")) as database, database:
+        database.execute("CREATE TABLE rows (text)")
+    for verb in (["init", "--yes"], ["create"]):
+        loaded(place, *verb)
+    return place
+
+
+def loaded(place: Path, *arguments: str) -> set[str]:
+    """Run the program in a process of its own; return the modules it loaded, and their packages."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        cwd=place,
+        env={"PATH": os.environ["PATH"], "HOME": str(place.with_name("home"))},
+        stdin=subprocess.DEVNULL,  # at whose end a server ends
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return set(ran.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["create --backup_type incremental", "list", "check", "restore --dry-run", "prune --dry-run"],
+)
+def test_a_command_loads_no_server_and_no_library_of_a_database(
+    project: Path, command: str
+) -> None:
+    assert loaded(project, *command.split()) & (_SERVERS | _LIBRARIES) == set()
+
+
+def test_a_server_of_one_client_loads_nothing_that_serves_many(project: Path) -> None:
+    of_many = {"h11", "jwt", "mcp_backup.server.http", "mcp_backup.server.oauth"}
+    assert loaded(project, "serve") & (of_many | _LIBRARIES - {"rich"}) == set()
