@@ -9,6 +9,7 @@ is told to, or within a second of its parent's death.
 
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import IO, Any
 
 import anyio
@@ -94,6 +96,17 @@ class Worker:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """Wait for the end of a child; return its status, or None when it has not ended by then."""
+    if process.returncode is None and hasattr(os, "pidfd_open"):  # else `wait` sleeps in between
+        with suppress(OSError):  # an old kernel, or too many open files
+            descriptor = os.pidfd_open(process.pid)
+            try:
+                ending = select.poll()
+                ending.register(descriptor, select.POLLIN)
+                ending.poll(seconds * 1000)
+            finally:
+                os.close(descriptor)
+            seconds = 0
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -114,8 +127,12 @@ def gently(niceness: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def worker(module: str, task: str, arena: Arena | None = None) -> AsyncIterator[Worker]:
-    """Run `python -m module` as a child for the duration of the block.
+async def worker(
+    program: str | Path, task: str, arena: Arena | None = None
+) -> AsyncIterator[Worker]:
+    """Run `python -m program` as a child for the duration of the block.
+
+    A `program` that is a path is a script that needs no more than Python's own library.
 
     `task` words what it is for, for error messages. On leaving, the socket is closed, the child
     gets two seconds to end and is then killed; a cancel kills it at once, so what an operation
@@ -125,7 +142,7 @@ async def worker(module: str, task: str, arena: Arena | None = None) -> AsyncIte
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryFile() as stderr, ours:
         with theirs:
-            process = await to_thread.run_sync(_start, module, theirs, arena, stderr)
+            process = await to_thread.run_sync(_start, program, theirs, arena, stderr)
         cancelled = False
         try:
             ours.setblocking(False)
@@ -145,12 +162,13 @@ async def worker(module: str, task: str, arena: Arena | None = None) -> AsyncIte
 
 
 def _start(
-    module: str, theirs: socket.socket, arena: Arena | None, stderr: IO[bytes]
+    program: str | Path, theirs: socket.socket, arena: Arena | None, stderr: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     inherited = [theirs.fileno()] + ([arena.fd] if arena else [])
     place = f"{arena.fd}:{arena.slots}" if arena else ""
+    run = ["-I", "-S", str(program)] if isinstance(program, Path) else ["-P", "-m", program]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, str(theirs.fileno()), place, str(os.getpid())],
+        [sys.executable, *run, str(theirs.fileno()), place, str(os.getpid())],
         pass_fds=inherited,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ it promises under a cancel.
 
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from anyio import to_thread
 
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame
-from mcp_backup.sources import wire
-from mcp_backup.sources.kinds import KeptCopy, Rehearsal
+from mcp_backup.sources import glance, wire
+from mcp_backup.sources.kinds import GLANCED, SILENT, KeptCopy, Rehearsal
 from mcp_backup.sources.source import Component, Entry, Evidence, Finding, Holder, SourceSpec
+from mcp_backup.sources.sqlite_file import mark
 from mcp_backup.workers import Worker, worker
 
 _MODULE = "mcp_backup.sources.worker"
+_GLANCE = Path(glance.__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +113,27 @@ async def database_bytes(specs: Sequence[SourceSpec]) -> int:
     return await to_thread.run_sync(measure)
 
 
-async def fingerprint(spec: SourceSpec) -> str:
-    """Identify the live state of a source; "" while nothing sound can be said about it."""
-    return (await fingerprints([spec]))[0]
-
-
 async def fingerprints(specs: Sequence[SourceSpec]) -> list[str]:
-    """Identify the live state of several sources, in one worker."""
-    value = await _asked(
-        "looking for changes", "fingerprints", specs=[asdict(spec) for spec in specs]
-    )
-    return [str(text) for text in value]
+    """Identify the live state of sources, in one worker and one that has but to take a glance.
+
+    "" while nothing sound can be said of it.
+    """
+    glanced = [spec for spec in specs if spec.kind in GLANCED]
+    walked = [spec for spec in specs if spec.kind not in GLANCED | SILENT]
+    found: dict[int, str] = {}
+    async with AsyncExitStack() as stack:  # both at once, where both are needed
+        if glanced:
+            child = await stack.enter_async_context(worker(_GLANCE, "looking for changes"))
+            await child.send("glance", b"".join(os.fsencode(spec.path) + b"\0" for spec in glanced))
+        if walked:
+            other = await stack.enter_async_context(worker(_MODULE, "looking for changes"))
+            await other.send("fingerprints", specs=[asdict(spec) for spec in walked])
+            texts = (await _received(other)).fields["value"]
+            found |= {id(spec): str(text) for spec, text in zip(walked, texts, strict=True)}
+        if glanced:
+            lines = (await _received(child)).payload.decode().split("\n")
+            found |= {id(spec): mark(line) for spec, line in zip(glanced, lines, strict=True)}
+    return [found.get(id(spec), "") for spec in specs]
 
 
 async def examine(kind: str, directory: Path, evidence: Evidence | None) -> list[Finding]:

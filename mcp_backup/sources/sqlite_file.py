@@ -19,14 +19,13 @@ from pathlib import Path
 from blake3 import blake3
 
 from mcp_backup.errors import SourceMissing, SourceUnreadable
+from mcp_backup.sources import glance
 from mcp_backup.sources.source import SourceSpec
 
 MAGIC = b"SQLite format 3\0"
-HEADER_SIZE = 100
+HEADER_SIZE = glance.HEADER_SIZE
 WAL_MODE = 2  # of bytes 18 and 19 in the header; 1 is a rollback mode
 _NEWEST_SCHEMA_FORMAT = 4  # bytes 44 to 47
-_SETTLED_NS = 2_000_000_000  # timestamps are up to 4 ms coarse on kernels before 6.13
-_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _COPY = 1 << 20
 
 
@@ -132,13 +131,14 @@ def fingerprint(spec: SourceSpec) -> str:
     seconds ago, or it cannot be read.
     """
     try:
-        live = look(spec.name, spec.path)
-        seen, newest = identity(live)
-    except (SourceMissing, SourceUnreadable, OSError):
+        return mark(glance.told(spec.path))
+    except OSError:
         return ""
-    if _is_hot(live.journal) or time.time_ns() - newest < _SETTLED_NS:
-        return ""
-    return f"sqlite:{blake3(repr(seen).encode()).hexdigest()}"
+
+
+def mark(told: str) -> str:
+    """Make a fingerprint of what a glance told."""
+    return f"sqlite:{blake3(told.encode()).hexdigest()}" if told else ""
 
 
 def copy_set(live: LiveFile, directory: Path) -> Path | None:
@@ -148,7 +148,7 @@ def copy_set(live: LiveFile, directory: Path) -> Path | None:
     index is left out, as SQLite makes it anew.
     """
     before, newest = identity(live)
-    if time.time_ns() - newest < _SETTLED_NS // 100:
+    if time.time_ns() - newest < glance.SETTLED_NS // 100:
         return None  # a change in the same tick of the clock would not be seen
     copy = directory / "database"
     for suffix in ("-journal", "-wal", ""):
@@ -187,32 +187,6 @@ def changed_ns(live: LiveFile) -> int:
     return max(changed, wal.st_mtime_ns) if wal.st_size else changed
 
 
-def _is_hot(journal: str) -> bool:
-    """Whether a journal may hold a transaction; a finished one is gone, empty, or zeroed."""
-    try:
-        with open(journal, "rb", buffering=0) as file:
-            return file.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
-    except FileNotFoundError:
-        return False
-
-
 def identity(live: LiveFile) -> tuple[tuple[object, ...], int]:
     """Return all by which a change is seen, and the newest time of change among the files."""
-    seen: list[object] = []
-    newest = 0
-    for path, length in ((live.path, HEADER_SIZE), (live.wal, 32), (live.journal, 32)):
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            continue
-        if path != live.path and not status.st_size:
-            continue  # an empty side file is none
-        if path == live.journal and not _is_hot(path):
-            continue  # nor is one that has been done with
-        with open(path, "rb", buffering=0) as file:
-            header = file.read(length)
-        times = (status.st_mtime_ns, status.st_ctime_ns)
-        seen.append((path[len(live.path) :], status.st_dev, status.st_ino, status.st_size, times))
-        seen.append(header)
-        newest = max(newest, *times)
-    return tuple(seen), newest
+    return glance.identity(live.path)

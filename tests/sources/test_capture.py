@@ -122,7 +122,7 @@ async def test_the_state_of_many_sources_is_known_from_one_worker(tmp_path: Path
     missing = database(tmp_path / "missing.db")
     marks = await capture.fingerprints([missing, missing])
     assert marks == ["", ""]
-    assert await capture.fingerprint(database(here)) == ""  # its change time is of this moment
+    assert await capture.fingerprints([database(here)]) == [""]  # its change time is of this moment
 
 
 async def test_the_whole_way_round_through_workers(tmp_path: Path) -> None:

@@ -1,16 +1,17 @@
 """Fingerprints: equal only if nothing was committed, and silent when that cannot be known."""
 
-import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
+import anyio
 import pytest
 
-from mcp_backup.sources import sqlite, sqlite_file
+from mcp_backup.sources import capture, glance, sqlite
+from mcp_backup.sources.kinds import kind
+from mcp_backup.sources.source import Component, SourceSpec
 from tests.sources.databases import (
     HOT,
     Taking,
@@ -22,11 +23,13 @@ from tests.sources.databases import (
     make,
 )
 
+_ALL = {"include": ["**"]}
+
 
 @pytest.fixture(autouse=True)
 def _settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be too young: this kernel's timestamps tell any two writes apart."""
-    monkeypatch.setattr(sqlite_file, "_SETTLED_NS", 0)
+    monkeypatch.setattr(glance, "SETTLED_NS", 0)
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
@@ -57,7 +60,7 @@ def test_each_commit_changes_it(tmp_path: Path, mode: str) -> None:
 def test_it_is_silent_about_a_change_of_this_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "_SETTLED_NS", 2_000_000_000)
+    monkeypatch.setattr(glance, "SETTLED_NS", 2_000_000_000)
     live = make(tmp_path / "live.db", fill(100))
     assert sqlite.fingerprint(database(live)) == ""
 
@@ -78,19 +81,51 @@ def test_it_is_silent_about_what_is_not_there(tmp_path: Path) -> None:
     assert sqlite.fingerprint(database(tmp_path / "none.db")) == ""
 
 
-def test_looking_for_changes_loads_no_database_library(tmp_path: Path) -> None:
-    spec = database(make(tmp_path / "live.db", fill(1)))
+async def test_a_glance_from_outside_tells_what_a_capture_told(tmp_path: Path) -> None:
+    """In a process of its own, which knows two seconds, and for a path that is no text, too."""
+    strange = tmp_path / os.fsdecode(b"odd \xff\n name.db")
+    make(tmp_path / "live.db", fill(1)).rename(strange)
+    other = make(tmp_path / "other.db", fill(2), "wal")
+    specs = [database(strange), database(tmp_path / "none.db"), database(other)]
+    os.mkfifo(tmp_path / "pipe.db")  # which whoever opened it would wait at for ever
+    specs.append(database(tmp_path / "pipe.db"))
+    assert await capture.fingerprints(specs) == [""] * 4
+    await anyio.sleep(2.5)
+    marks = await capture.fingerprints(specs)
+    assert marks == [sqlite.fingerprint(spec) for spec in specs]
+    assert marks[2] == Taking(tmp_path).take(specs[2]).fingerprint
+    assert len(set(marks)) == 3
+
+
+async def test_sources_of_all_kinds_are_looked_at_together(tmp_path: Path) -> None:
+    (tmp_path / "settings").mkdir()
+    make(tmp_path / "live.db", fill(1))
+    files = SourceSpec("s", Component.CONFIG, "files", str(tmp_path / "settings"), _ALL)
+    elsewhere = [
+        SourceSpec("p", Component.DATABASES, "postgres", "server"),
+        SourceSpec("w", Component.WORKFLOWS, "workflows", "http://localhost:9/mcp"),
+    ]
+    specs = [files, *elsewhere, database(tmp_path / "live.db")]
+    await anyio.sleep(2.5)
+    marks = await capture.fingerprints(specs)
+    own = [kind(spec.kind).fingerprint(spec) for spec in specs]
+    assert marks == own
+    assert [mark.partition(":")[0] for mark in marks] == ["files", "", "", "sqlite"]
+
+
+def test_a_glance_loads_no_library_and_nothing_of_ours(tmp_path: Path) -> None:
     program = (
-        "import json, sys\n"
-        "from mcp_backup.sources import kinds, wire\n"
-        "print(kinds.fingerprint(wire.spec_of(json.loads(sys.argv[1]))))\n"
-        "print([name for name in ('apsw', 'sqlite3', 'duckdb') if name in sys.modules])\n"
+        "import os, stat, sys, time\n"
+        "began, names = set(sys.modules), {'__name__': 'glance'}\n"
+        f"exec(open({glance.__file__!r}).read(), names)\n"
+        "names['told'](sys.argv[1])\n"
+        "print(sorted(set(sys.modules) - began))\n"
     )
+    live = make(tmp_path / "live.db", fill(1))
     told = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(asdict(spec))],
+        [sys.executable, "-I", "-S", "-c", program, live],
         check=True,
         capture_output=True,
         text=True,
-    ).stdout.splitlines()
-    assert told[0] in ("", sqlite.fingerprint(spec))  # "" while the file is two seconds young
-    assert told[1] == "[]"
+    ).stdout
+    assert told.strip() == "[]"
