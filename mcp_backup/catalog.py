@@ -7,9 +7,11 @@ no manifest and can be staged to scratch, never put back over live data.
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 
 from mcp_backup.errors import (
     IntegrityError,
@@ -39,6 +41,7 @@ _SHORT_ID = re.compile(r"[0-9a-f]{8,63}")
 _MAX_LIMIT = 200
 _LOOK_BACK = 1000  # backups searched for a source's newest copy
 _LARGEST_MANIFEST = 64 << 20  # bytes; a file that is evidence takes some hundred
+_FEW = 100  # new backups that are put in their places faster than all are sorted
 _MANIFESTS = 50  # kept in memory; of the others their outlines are
 
 
@@ -96,8 +99,10 @@ class Catalog:
         self._cache, self._recalled = cache, cache is None
         self._manifests: dict[SnapshotId, Manifest] = {}
         self._outlines: dict[SnapshotId, Outline] = {}
-        self._found: dict[SnapshotId, Snapshot] = {}
-        self._sorted: tuple[Backup, ...] = ()
+        self._found: Mapping[SnapshotId, Snapshot] = {}
+        self._ordered: list[Backup] = []  # oldest first
+        self._sorted: tuple[Backup, ...] = ()  # newest first
+        self._ids: set[str] = set()
         self.damaged: tuple[str, ...] = ()  # the snapshot files that could not be read, by name
 
     async def backups(self) -> tuple[Backup, ...]:
@@ -110,11 +115,36 @@ class Catalog:
         damaged: dict[SnapshotId, IntegrityError] = {}
         found = await self._repository.snapshots(damaged)
         self.damaged = tuple(sorted(f"snapshots/{identity.hex()}" for identity in damaged))
-        if found is not self._found and found.keys() != self._found.keys():
-            backups = [Backup(identity, snapshot) for identity, snapshot in found.items()]
-            backups.sort(key=lambda backup: (backup.snapshot.time, backup.id), reverse=True)
-            self._found, self._sorted = found, tuple(backups)
+        if found is not self._found:
+            self._take(found)
         return self._sorted
+
+    def _take(self, found: Mapping[SnapshotId, Snapshot]) -> None:
+        """Have the backups be these; of thousands, few are others than the last time."""
+        gone = self._found.keys() - found.keys()
+        new = [Backup(identity, found[identity]) for identity in found.keys() - self._found.keys()]
+        self._found = found
+        if gone:
+            self._ordered = [backup for backup in self._ordered if backup.id not in gone]
+            self._ids = {backup.backup_id for backup in self._ordered}
+        if len(new) > _FEW:
+            self._ordered = sorted([*self._ordered, *new], key=_age)
+        else:
+            for backup in new:
+                insort(self._ordered, backup, key=_age)
+        self._ids.update(backup.backup_id for backup in new)
+        if gone or new:
+            self._sorted = tuple(reversed(self._ordered))
+
+    async def next_backup_id(self, started: datetime) -> str:
+        """Return `backup_YYYYMMDD_HHMMSS` in UTC, unique by `_2`, `_3`, ... among those there."""
+        await self.backups()
+        first = f"backup_{started:%Y%m%d_%H%M%S}"
+        candidate, number = first, 1
+        while candidate in self._ids:
+            number += 1
+            candidate = f"{first}_{number}"
+        return candidate
 
     async def find(self, wanted: str) -> Backup:
         """Return the backup that answers to a backup id, a snapshot id, its short form, or latest.
@@ -239,8 +269,9 @@ class Catalog:
     async def newest(self, spec: SourceSpec, hostname: str) -> tuple[Backup, SourceRecord] | None:
         """Return the newest copy of a source: of this host, or else of any."""
         backups = await self.backups()
-        likely = sorted(backups, key=lambda each: each.snapshot.hostname != hostname)
-        for backup in likely[:_LOOK_BACK]:
+        ours = (backup for backup in backups if backup.snapshot.hostname == hostname)
+        others = (backup for backup in backups if backup.snapshot.hostname != hostname)
+        for backup in islice(chain(ours, others), _LOOK_BACK):
             outline = await self.outline(backup)
             if outline and any(_is_copy(source, spec) for source in outline.sources):
                 manifest = await self.legible(backup)
@@ -299,6 +330,10 @@ class Catalog:
         return outline is not None and any(each.name == source for each in outline.sources)
 
 
+def _age(backup: Backup) -> tuple[datetime, SnapshotId]:
+    return backup.snapshot.time, backup.id
+
+
 def _entry(backup: Backup, outline: Outline | None) -> BackupEntry:
     sources = outline.sources if outline else ()
     summary = backup.snapshot.summary or {}
@@ -347,14 +382,3 @@ def _after(backups: Sequence[Backup], cursor: str) -> int:
         f"cursor {cursor!r:.40} is not from this list",
         hint="Begin again without a cursor; the backup it stood at may have been dropped.",
     )
-
-
-def next_backup_id(started: datetime, taken: Iterable[str]) -> str:
-    """Return `backup_YYYYMMDD_HHMMSS` in UTC, unique among `taken` by `_2`, `_3`, ...."""
-    first = f"backup_{started:%Y%m%d_%H%M%S}"
-    known = set(taken)
-    candidate, number = first, 1
-    while candidate in known:
-        number += 1
-        candidate = f"{first}_{number}"
-    return candidate

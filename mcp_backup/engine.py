@@ -20,7 +20,7 @@ from filelock import FileLock
 from mcp_backup import __version__
 from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
 from mcp_backup.backup.segments import SegmentCache
-from mcp_backup.catalog import Backup, Catalog, Filter, next_backup_id
+from mcp_backup.catalog import Backup, Catalog, Filter
 from mcp_backup.errors import SourceError, UnknownSource, UsageError
 from mcp_backup.history import History
 from mcp_backup.index_cache import IndexCache
@@ -372,10 +372,9 @@ class Engine:
         lock = FileLock(self.state / "commit.lock", thread_local=False, mode=0o600)
         await to_thread.run_sync(lock.acquire)
         try:
-            taken = [backup.backup_id for backup in await self.catalog.backups()]
             failed = any(record.outcome == "failed" for record in records)
             manifest = Manifest(
-                backup_id=next_backup_id(started, taken),
+                backup_id=await self.catalog.next_backup_id(started),
                 backup_type=request.backup_type,
                 status="partial" if failed else "completed",
                 note=request.note,

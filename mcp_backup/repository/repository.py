@@ -207,13 +207,18 @@ class Repository:
                     raise
                 damaged[identity] = error
 
-        if (names := set(await self.store.names("snapshots/"))) == self._listing[0]:
-            return self._listing[1]
-        there = {SnapshotId(identity_in(name)) for name in names}
-        for identity in self._snapshots.keys() - there:
+        names = set(await self.store.names("snapshots/"))
+        before, known = self._listing
+        if names == before:
+            return known
+        new = {SnapshotId(identity_in(name)) for name in names - before}
+        found = dict(known)
+        for name in before - names:
+            del found[SnapshotId(identity_in(name))]
+        for identity in self._snapshots.keys() - found.keys() - new:
             del self._snapshots[identity]
-        await for_each(load, there - self._snapshots.keys())
-        found = {identity: self._snapshots[identity] for identity in there & self._snapshots.keys()}
+        await for_each(load, new - self._snapshots.keys())
+        found |= {identity: self._snapshots[identity] for identity in new & self._snapshots.keys()}
         if len(found) == len(names):
             self._listing = names, found
         return found

@@ -11,7 +11,8 @@ no other machine's can make a live one look old.
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+import stat
+from collections.abc import Collection, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class LocalStore:
         """Speak for the directory `root`; nothing is looked at or made yet."""
         self._root = root
         self._swept: set[Path] = set()
-        self._named: set[str] = set()  # names listed the last time, which need no second look
+        self._named: Set[str] = frozenset()  # what was listed the last time needs no second look
 
     @property
     def location(self) -> str:
@@ -205,26 +206,45 @@ class LocalStore:
                         found.append((name, entry.stat().st_size))
         return dict(sorted(found))
 
-    def _names(self, prefix: str) -> set[str]:
-        found: set[str] = set()
-        for directory in _directories(prefix):
-            with self._translated("list", directory or "config"):
-                found.update(name for name, _ in self._files(directory))
-        self._named = found
-        return found
+    def _names(self, prefix: str) -> Set[str]:
+        there: set[str] = set()
+        with self._translated("list", prefix or self.location):
+            for directory in _directories(prefix):
+                there |= {directory + name for name in self._listed(directory)}
+            known = self._named
+            new = {name for name in there - known if is_object_name(name) and self._is_file(name)}
+        if new or not known <= there:
+            self._named = known = (known & there) | new
+        return known
+
+    def _is_file(self, name: str) -> bool:
+        try:
+            return stat.S_ISREG((self._root / name).stat().st_mode)
+        except FileNotFoundError:  # deleted meanwhile
+            return False
+
+    def _listed(self, directory: str) -> list[str]:
+        try:
+            return os.listdir(self._root / directory)
+        except FileNotFoundError:
+            self._refuse_rootless()
+            return []
 
     def _files(self, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         try:
             entries = os.scandir(self._root / directory)
         except FileNotFoundError:
-            if not self._root.exists():  # an unmounted disk is not an empty repository
-                raise rootless("list", self._root) from None
+            self._refuse_rootless()
             return
         with entries:
             for entry in entries:
                 name = directory + entry.name
-                if (name in self._named or is_object_name(name)) and entry.is_file():
+                if is_object_name(name) and entry.is_file():
                     yield name, entry
+
+    def _refuse_rootless(self) -> None:
+        if not self._root.exists():  # an unmounted disk is not an empty repository
+            raise rootless("list", self._root) from None
 
     def _delete(self, name: str) -> None:
         with self._translated("delete", name):
