@@ -9,7 +9,9 @@ Source: restic design, "Keys, Encryption and MAC"; restic internal/crypto/crypto
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from struct import Struct
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -24,6 +26,8 @@ TAG_SIZE = 16
 OVERHEAD = IV_SIZE + TAG_SIZE
 
 _NO_IV = bytes(IV_SIZE)
+_NONCE_OF_ZEROS = "a nonce of zeros; restic refuses to open it"
+_IV = Struct("16s")
 _SCRATCH = 64 << 10  # bytes, grows: what most chunks fit
 
 Buffer = bytes | bytearray | memoryview
@@ -66,30 +70,34 @@ class Sealer:
         tag = Poly1305.generate_tag(self._r + self._aes.update(iv), ciphertext)
         return b"".join((iv, ciphertext, tag))
 
-    def seal_into(self, plaintext: Buffer, out: memoryview, iv: bytes, mask: bytes) -> int:
-        """Write `plaintext` sealed under `iv` to the start of `out`; return the length written.
+    def seal_each(self, blobs: Iterable[Buffer], ivs: bytes, out: memoryview) -> list[int]:
+        """Write the blobs, sealed, end to end to the start of `out`; return the length of each.
 
-        `mask` is `masks(iv)`, made for many nonces at once. `out` may overlap `plaintext`: all
-        of that is read before anything is written.
+        Each is asked for when the one before it is written, and sealed under the next 16 bytes of
+        `ivs`. `out` may overlap a blob as long as it does not overtake those to come: all of a
+        blob is read before anything of it is written.
         """
-        size = len(plaintext)
-        self._begin(iv)
-        if isinstance(plaintext, bytes):  # nobody writes over that
-            ciphertext = out[IV_SIZE : IV_SIZE + size]
-            self._ctr.update_into(plaintext, ciphertext)
-        else:
-            if size > len(self._scratch):
-                self._scratch = memoryview(bytearray(size))
-            ciphertext = self._scratch[:size]
-            self._ctr.update_into(plaintext, ciphertext)
-            out[IV_SIZE : IV_SIZE + size] = ciphertext
-        out[:IV_SIZE] = iv
-        out[IV_SIZE + size : OVERHEAD + size] = Poly1305.generate_tag(self._r + mask, ciphertext)
-        return OVERHEAD + size
-
-    def masks(self, ivs: bytes) -> bytes:
-        """Return AES(mac_k, iv), 16 bytes, for each of the 16-byte nonces in `ivs`, end to end."""
-        return self._aes.update(ivs)
+        lengths, at = list[int](), 0
+        reset, update, tag = self._ctr.reset_nonce, self._ctr.update_into, Poly1305.generate_tag
+        masks = _IV.iter_unpack(self._aes.update(ivs))
+        for blob, (iv,), (mask,) in zip(blobs, _IV.iter_unpack(ivs), masks, strict=True):
+            if iv == _NO_IV:
+                raise ValueError(_NONCE_OF_ZEROS)
+            size = len(blob)
+            body, end = at + IV_SIZE, at + IV_SIZE + size
+            reset(iv)
+            if type(blob) is bytes:  # nobody writes over that
+                ciphertext = out[body:end]
+                update(blob, ciphertext)
+            else:
+                ciphertext = self._room(size)
+                update(blob, ciphertext)
+                out[body:end] = ciphertext
+            out[at:body] = iv
+            at = end + TAG_SIZE
+            out[end:at] = tag(self._r + mask, ciphertext)
+            lengths.append(OVERHEAD + size)
+        return lengths
 
     def unseal(self, sealed: Buffer) -> bytes:
         """Return the plaintext of `sealed`, after its tag was verified.
@@ -116,5 +124,10 @@ class Sealer:
 
     def _begin(self, iv: bytes) -> None:
         if iv == _NO_IV:
-            raise ValueError("a nonce of zeros; restic refuses to open it")
+            raise ValueError(_NONCE_OF_ZEROS)
         self._ctr.reset_nonce(iv)
+
+    def _room(self, size: int) -> memoryview:
+        if size > len(self._scratch):
+            self._scratch = memoryview(bytearray(size))
+        return self._scratch[:size]

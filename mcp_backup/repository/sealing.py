@@ -20,20 +20,22 @@ The frames of the child, one answer to each, in order:
 import os
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import chain
 from struct import Struct
 
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame, serve_child
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import Compressor, Decompressor
-from mcp_backup.format.crypto import MasterKey, Sealer
+from mcp_backup.format.crypto import IV_SIZE, Buffer, MasterKey, Sealer
 
 PIECE = Struct(
     "<IIIQ32s"
 )  # offset in the slot, sealed length, plain length or 0, offset in file, id
 NO_FILE = -1
+_CHUNK_SIZE = 8  # bytes of a chunk in a request
 _RUN = 32  # pieces; each write locks the file against those of the other workers
 
 
@@ -62,24 +64,26 @@ class SlotSealer:
         Returns (sealed length, plain length) per blob; plain length 0 means not compressed.
         Chunks must come in ascending order, or output would overtake input.
         """
-        content, out = self.arena.content(slot), self.arena.sealed(slot)
-        numbers = array("I", chunks)
-        count = len(numbers) // 2
-        ivs = os.urandom(16 * count)
-        masks = self._sealer.masks(ivs)
-        sizes, cursor = array("I"), 0
-        for n in range(count):
-            start, length = numbers[2 * n], numbers[2 * n + 1]
+        plain_lengths = list[int]()
+        blobs = self._packed(self.arena.content(slot), array("I", chunks), plain_lengths)
+        ivs = os.urandom(IV_SIZE * (len(chunks) // _CHUNK_SIZE))
+        lengths = self._sealer.seal_each(blobs, ivs, self.arena.sealed(slot))
+        return array("I", chain.from_iterable(zip(lengths, plain_lengths, strict=True))).tobytes()
+
+    def _packed(
+        self, content: memoryview, chunks: Iterable[int], plain_lengths: list[int]
+    ) -> Iterator[Buffer]:
+        """Yield each chunk compressed, where that is smaller, and tell its plain length then."""
+        compress, numbers = self._compressor.compress, iter(chunks)
+        for start, length in zip(numbers, numbers, strict=True):
             plain = content[start : start + length]
-            packed = self._compressor.compress(plain)
-            data, plain_length = (plain, 0) if packed is None else (packed, length)
-            at = 16 * n
-            sealed = self._sealer.seal_into(
-                data, out[cursor:], ivs[at : at + 16], masks[at : at + 16]
-            )
-            sizes.extend((sealed, plain_length))
-            cursor += sealed
-        return sizes.tobytes()
+            packed = compress(plain)
+            if packed is None:
+                plain_lengths.append(0)
+                yield plain
+            else:
+                plain_lengths.append(length)
+                yield packed
 
     def open(self, file: int, path: str) -> None:
         """Open an existing file to unseal into, under a number."""
