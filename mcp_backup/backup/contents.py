@@ -11,17 +11,12 @@ from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.backup.segments import Segments
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.chunking import ContentCutter, fixed
-from mcp_backup.format.ids import ID_SIZE, BlobId
+from mcp_backup.format.ids import ID_SIZE, BlobId, split
 from mcp_backup.repository.pool import MAX_CHUNKS, SealingPool
 from mcp_backup.repository.writer import Writer
 from mcp_backup.sources.digest import SEGMENT
 
 _FEW = 4  # chunks that are not worth a slot and a worker's attention
-
-
-def split(ids: bytes | bytearray) -> tuple[BlobId, ...]:
-    """Split ids lying end to end."""
-    return tuple(BlobId(bytes(ids[at : at + ID_SIZE])) for at in range(0, len(ids), ID_SIZE))
 
 
 class ImageContent:
@@ -63,7 +58,7 @@ class ImageContent:
 
     def finish(self) -> tuple[BlobId, ...]:
         """Return the file's blobs in order, once all slots are saved."""
-        return split(self._ids)
+        return tuple(split(self._ids))
 
     @property
     def segments(self) -> Segments:
@@ -97,7 +92,7 @@ class StreamContent:
         for chunk in self._cutter.finish():
             await self._add(chunk)
         await self._flush()
-        return split(self._ids)
+        return tuple(split(self._ids))
 
     async def _add(self, chunk: bytes) -> None:
         if self._size + len(chunk) > SLOT_SIZE or len(self._chunks) == MAX_CHUNKS:

@@ -51,6 +51,8 @@ class Segments:
         """
         per_segment = SEGMENT // self.chunk_size * ID_SIZE
         first = offset // SEGMENT
+        if first * _DIGEST >= len(self.digests):
+            return b""
         was = self.digests[first * _DIGEST : first * _DIGEST + len(digests)]
         chunks = memoryview(self.chunks)[first * per_segment :]
         count = len(digests) // _DIGEST

@@ -45,6 +45,11 @@ def unhex(text: object) -> bytes:
     return bytes.fromhex(text)
 
 
+def split(ids: bytes | bytearray) -> list[BlobId]:
+    """Return the blob ids, 32 bytes each, that lie end to end."""
+    return [BlobId(bytes(ids[at : at + ID_SIZE])) for at in range(0, len(ids), ID_SIZE)]
+
+
 def short(identity: bytes) -> str:
     """Return the eight digits that people read."""
     return identity.hex()[:8]

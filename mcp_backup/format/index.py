@@ -23,6 +23,7 @@ from mcp_backup.format.pack import MAX_LENGTH, PackEntry
 MAX_BLOBS = 50_000  # restic begins another index file then; readers accept any number
 
 _KINDS = {kind.word: kind for kind in BlobKind}
+_WORDS = tuple(_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +41,14 @@ def encode_index(packs: Iterable[PackListing]) -> bytes:
 
 def _encode_listing(listing: PackListing) -> bytes:
     """Return the JSON of one pack: as bytes at once, since a million entries as text are large."""
-    blobs = ",".join(map(_encode_entry, listing.entries))
+    blobs = ",".join(
+        [
+            f'{{"id":"{identity.hex()}","type":"{_WORDS[kind]}","offset":{offset},"length":{length}'
+            + (f',"uncompressed_length":{plain_length}}}' if plain_length else "}")
+            for kind, identity, offset, length, plain_length in listing.entries
+        ]
+    )
     return f'{{"id":"{listing.pack.hex()}","blobs":[{blobs}]}}'.encode()
-
-
-def _encode_entry(entry: PackEntry) -> str:
-    kind, identity, offset, length, plain_length = entry
-    plain = f',"uncompressed_length":{plain_length}' if plain_length else ""
-    where = f'"offset":{offset},"length":{length}{plain}'
-    return f'{{"id":"{identity.hex()}","type":"{kind.word}",{where}}}'
 
 
 def decode_index(document: bytes) -> list[PackListing]:

@@ -43,24 +43,20 @@ class PackEntry(NamedTuple):
 
 def encode_header(entries: Sequence[PackEntry]) -> bytes:
     """Return the plaintext header of a pack that holds `entries`, without gaps, from offset 0."""
-    parts = []
-    offset = 0
-    for entry in entries:
-        if entry.offset != offset or entry.length < OVERHEAD:
-            raise ValueError(f"pack entry at {entry.offset}, {entry.length} long, after {offset}")
-        parts.append(_encode_entry(entry))
-        offset += entry.length
+    parts, end = list[bytes](), 0
+    plain, compressed = _PLAIN.pack, _COMPRESSED.pack
+    for kind, blob, offset, length, plain_length in entries:
+        if offset != end or length < OVERHEAD:
+            raise ValueError(f"pack entry at {offset}, {length} long, after {end}")
+        if plain_length:
+            parts.append(compressed(kind + _COMPRESSED_KIND, length, plain_length, blob))
+        else:
+            parts.append(plain(kind, length, blob))
+        end += length
     header = b"".join(parts)
     if not 0 < len(header) <= MAX_HEADER - OVERHEAD:
         raise ValueError(f"a pack header of {len(header)} bytes")
     return header
-
-
-def _encode_entry(entry: PackEntry) -> bytes:
-    if entry.plain_length:
-        kind = entry.kind + _COMPRESSED_KIND
-        return _COMPRESSED.pack(kind, entry.length, entry.plain_length, entry.id)
-    return _PLAIN.pack(entry.kind, entry.length, entry.id)
 
 
 def decode_header(header: bytes) -> list[PackEntry]:

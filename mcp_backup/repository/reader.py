@@ -5,7 +5,7 @@ unseals straight to its place in the file; so the file is complete when all piec
 byte of it has been proven by its blob's id on the way. What a local file has, need not be fetched.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -211,7 +211,7 @@ def _chunk(place: _Place) -> local_copy.Chunk:
     return local_copy.Chunk(place.position, _plain(place), place.blob)
 
 
-def _places(index: BlobIndex, content: Iterable[BlobId]) -> Iterator[_Place]:
+def _places(index: BlobIndex, content: Collection[BlobId]) -> Iterator[_Place]:
     position = 0
     for blob, found in index.find_each(BlobKind.DATA, content):
         if found is None:

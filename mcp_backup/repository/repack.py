@@ -26,7 +26,7 @@ from mcp_backup.arena import SLACK, SLOT_SIZE
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import BlobKind, Compressor
 from mcp_backup.format.crypto import MasterKey, Sealer
-from mcp_backup.format.ids import IndexId, PackId
+from mcp_backup.format.ids import BlobId, IndexId, PackId
 from mcp_backup.format.index import PackListing, encode_index
 from mcp_backup.format.pack import PackEntry, pack_size
 from mcp_backup.progress import Listener, Progress, nobody
@@ -190,7 +190,7 @@ class _Prune:
 
     async def _hand_over(self, read: _Read, data: bytes, writer: Writer) -> None:
         for kind in BlobKind:
-            blobs, parts = [], []
+            blobs, sizes, parts = list[BlobId](), list[int](), list[bytes]()
             for entry in read.entries:
                 if entry.kind is not kind:
                     continue
@@ -200,10 +200,11 @@ class _Prune:
                     part, plain_length = await to_thread.run_sync(
                         _compressed, self._repository.key, entry, part
                     )
-                blobs.append((entry.id, len(part), plain_length))
+                blobs.append(entry.id)
+                sizes += len(part), plain_length
                 parts.append(part)
             if blobs:
-                await writer.save_sealed(kind, b"".join(parts), blobs)
+                await writer.save_sealed(kind, b"".join(parts), blobs, sizes)
 
     async def write_index(self) -> None:
         """List the kept packs in new index files."""

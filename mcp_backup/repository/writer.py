@@ -6,10 +6,10 @@ leaves are packs and blobs that nothing refers to; `prune` removes them.
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, repeat
 from mmap import MAP_PRIVATE, mmap
 
 import anyio
@@ -20,7 +20,7 @@ from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.format.blob import BlobKind, Compressor
 from mcp_backup.format.chunking import laid
 from mcp_backup.format.crypto import Sealer
-from mcp_backup.format.ids import ID_SIZE, BlobId, PackId, digest
+from mcp_backup.format.ids import ID_SIZE, BlobId, PackId, digest, split
 from mcp_backup.format.index import PackListing, encode_index
 from mcp_backup.format.pack import (
     TARGET_SIZE,
@@ -68,6 +68,22 @@ class _OpenPack:
     @property
     def data(self) -> memoryview:
         return memoryview(self.buffer)[: self.size]
+
+    def add(
+        self, sealed: bytes | memoryview, blobs: Sequence[BlobId], sizes: Sequence[int]
+    ) -> None:
+        """Add sealed blobs that lie end to end; sizes are sealed and plain length of each."""
+        lengths = sizes[::2]
+        places = zip(
+            repeat(self.kind),
+            blobs,
+            accumulate(lengths, initial=self.size),
+            lengths,
+            sizes[1::2],
+            strict=False,  # a kind, and an offset, are left over
+        )
+        self.entries.extend(map(PackEntry._make, places))
+        self.append(sealed)
 
     def append(self, data: bytes | memoryview) -> None:
         end = self.size + len(data)
@@ -117,9 +133,8 @@ class Writer:
         else:
             packed = self._compressor.compress(plaintext)
         sealed = self._sealer.seal(plaintext if packed is None else packed)
-        await self._append(
-            kind, sealed, [(blob, len(sealed), 0 if packed is None else len(plaintext))]
-        )
+        plain_length = 0 if packed is None else len(plaintext)
+        await self._append(kind, sealed, (blob,), (len(sealed), plain_length))
         self.totals.plain += len(plaintext)
         return blob
 
@@ -132,17 +147,15 @@ class Writer:
 
         The slot's content is gone afterwards. The caller owns the slot throughout.
         """
-        known = known[: 32 * len(lengths)]
+        known = known[: ID_SIZE * len(lengths)]
         asked = laid(lengths)
-        if known:
-            unknown = [n for n in range(len(lengths)) if not self._has(known, n)]
-            if not unknown:
-                return known
-            asked = _chosen(asked, unknown)
-        hashed = ids = await self._save_chunks(slot, asked)
-        if known:
-            ids = _filled(known, unknown, hashed)
-        return ids
+        if not known:
+            return await self._save_chunks(slot, asked)
+        numbers = self._index.positions(BlobKind.DATA, split(known))
+        unknown = [n for n, number in enumerate(numbers) if number is None]
+        if not unknown:
+            return known
+        return _filled(known, unknown, await self._save_chunks(slot, _chosen(asked, unknown)))
 
     async def _save_chunks(self, slot: int, chunks: Sequence[int]) -> bytes:
         """Save those of the chunks that are new; return the ids of all.
@@ -153,38 +166,44 @@ class Writer:
         sealed = self._pool.arena.sealed(slot)
         if self._expects_new:
             ids, sizes = await self._pool.hash_and_seal(slot, chunks)
-            new = self._claim_all(ids)
-            if 2 * len(new) < len(sizes):
+            blobs = split(ids)
+            new = self._claim_all(blobs)
+            if len(new) < len(blobs):
                 sizes = _gathered(sealed, sizes, new)
         else:
             ids = await self._pool.hash(slot, chunks)
-            new = self._claim_all(ids)
-            sizes = await self._sealed(slot, chunks, ids, new) if new else ()
-        self._expects_new = 2 * len(new) == len(chunks)
+            blobs = split(ids)
+            new = self._claim_all(blobs)
+            sizes = await self._sealed(slot, chunks, blobs, new) if new else ()
+        self._expects_new = len(new) == len(blobs)
         if new:
             self.totals.plain += sum(chunks[2 * n + 1] for n in new)
-            blobs = [(_nth(ids, n), *size) for n, size in zip(new, _pairs(sizes), strict=True)]
-            await self._append(BlobKind.DATA, sealed[: sum(sizes[::2])], blobs)
+            fresh = [blobs[n] for n in new]
+            await self._append(BlobKind.DATA, sealed[: sum(sizes[::2])], fresh, sizes)
         return ids
 
     async def _sealed(
-        self, slot: int, chunks: Sequence[int], ids: bytes, new: Sequence[int]
+        self, slot: int, chunks: Sequence[int], blobs: Sequence[BlobId], new: Sequence[int]
     ) -> Sequence[int]:
         """Seal the new ones of the chunks, which have been claimed; return their sizes."""
         try:
             return await self._pool.seal(slot, _chosen(chunks, new))
         except BaseException:  # a source that fails is left behind, and others may hold these
-            self._claimed[BlobKind.DATA].difference_update(_nth(ids, n) for n in new)
+            self._claimed[BlobKind.DATA].difference_update(blobs[n] for n in new)
             raise
 
     async def save_sealed(
-        self, kind: BlobKind, sealed: bytes, blobs: Sequence[tuple[BlobId, int, int]]
+        self,
+        kind: BlobKind,
+        sealed: bytes,
+        blobs: Sequence[BlobId],
+        sizes: Sequence[int],
     ) -> None:
-        """Save blobs that lie sealed end to end: id, sealed length, plain length or 0 of each.
+        """Save blobs that lie sealed end to end; `sizes` are as `SealingPool.seal` returns them.
 
         The caller has proven them. They are saved whether or not the repository has them already.
         """
-        await self._append(kind, sealed, blobs)
+        await self._append(kind, sealed, blobs, sizes)
 
     async def flush(self) -> None:
         """Make everything saved so far durable and listed in the index."""
@@ -197,12 +216,14 @@ class Writer:
         for _ in range(_UPLOADS):
             self._room.release()
 
-    def _has(self, ids: bytes, n: int) -> bool:
-        return self._index.position(BlobKind.DATA, _nth(ids, n)) is not None
-
-    def _claim_all(self, ids: bytes) -> list[int]:
+    def _claim_all(self, blobs: Sequence[BlobId]) -> list[int]:
         """Claim data blobs; return the numbers of those that the caller has to save."""
-        return [n for n in range(len(ids) // ID_SIZE) if self._claim(BlobKind.DATA, _nth(ids, n))]
+        claimed, new = self._claimed[BlobKind.DATA], list[int]()
+        for n, number in enumerate(self._index.positions(BlobKind.DATA, blobs)):
+            if number is None and blobs[n] not in claimed:
+                claimed.add(blobs[n])
+                new.append(n)
+        return new
 
     def _claim(self, kind: BlobKind, blob: BlobId) -> bool:
         """Tell whether the caller is the first to save this blob, and so has to."""
@@ -216,24 +237,21 @@ class Writer:
         self,
         kind: BlobKind,
         sealed: bytes | memoryview,
-        blobs: Sequence[tuple[BlobId, int, int]],
+        blobs: Sequence[BlobId],
+        sizes: Sequence[int],
     ) -> None:
         """Add sealed blobs to the open pack; wait while a full one waits to be stored."""
         try:
             await self._turn.acquire()
         except BaseException:
-            self._claimed[kind].difference_update(blob for blob, _, _ in blobs)
+            self._claimed[kind].difference_update(blobs)
             raise
         try:
             pack = self._open[kind]
-            offset = pack.size
-            pack.append(sealed)
-            for blob, length, plain_length in blobs:
-                pack.entries.append(PackEntry(kind, blob, offset, length, plain_length))
-                offset += length
+            pack.add(sealed, blobs, sizes)
             self.totals.blobs += len(blobs)
             self.totals.sealed += len(sealed)
-            if offset >= TARGET_SIZE:
+            if pack.size >= TARGET_SIZE:
                 await self._close_pack(kind)
         finally:
             self._turn.release()
@@ -279,16 +297,8 @@ class Writer:
         self.totals.stored += len(sealed)
         self._repository.index_written(identity, listings)
         for listing in listings:
-            for entry in listing.entries:
-                self._claimed[entry.kind].discard(entry.id)
-
-
-def _nth(ids: bytes, n: int) -> BlobId:
-    return BlobId(ids[ID_SIZE * n : ID_SIZE * n + ID_SIZE])
-
-
-def _pairs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    return zip(numbers[::2], numbers[1::2], strict=True)
+            for kind, blob, *_ in listing.entries:
+                self._claimed[kind].discard(blob)
 
 
 def _chosen(pairs: Sequence[int], places: Sequence[int]) -> list[int]:
@@ -313,7 +323,7 @@ def _filled(ids: bytes, places: Sequence[int], found: bytes) -> bytes:
     """Return the ids with those in `found` at their places."""
     filled = bytearray(ids)
     for at, n in enumerate(places):
-        filled[32 * n : 32 * n + 32] = found[32 * at : 32 * at + 32]
+        filled[ID_SIZE * n : ID_SIZE * (n + 1)] = found[ID_SIZE * at : ID_SIZE * (at + 1)]
     return bytes(filled)
 
 

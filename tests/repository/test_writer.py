@@ -136,8 +136,10 @@ async def test_two_packs_at_most_are_in_memory_however_slow_the_store_is() -> No
         async with slow.writer() as writer, anyio.create_task_group() as tasks:
             for n in range(slots):
                 blob = noise(SLOT_SIZE, n)
-                entry = (BlobId(digest(blob)), len(blob), 0)
-                tasks.start_soon(writer.save_sealed, BlobKind.DATA, blob, [entry])
+                identity = BlobId(digest(blob))
+                tasks.start_soon(
+                    writer.save_sealed, BlobKind.DATA, blob, [identity], [len(blob), 0]
+                )
             await anyio.wait_all_tasks_blocked()
             assert 2 * TARGET_SIZE <= writer.totals.sealed <= 2 * (TARGET_SIZE + SLOT_SIZE)
             store.released.set()
