@@ -20,7 +20,7 @@ The frames of the child, one answer to each, in order:
 import os
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from itertools import chain
 from struct import Struct
@@ -36,7 +36,7 @@ PIECE = Struct(
 )  # offset in the slot, sealed length, plain length or 0, offset in file, id
 NO_FILE = -1
 _CHUNK_SIZE = 8  # bytes of a chunk in a request
-_RUN = 32  # pieces; each write locks the file against those of the other workers
+_ROOM = 512 << 10  # bytes written at once: each write locks the file against the other workers
 
 
 class SlotSealer:
@@ -49,6 +49,7 @@ class SlotSealer:
         self._compressor = Compressor(level)
         self._decompressor = Decompressor()
         self._files: dict[int, int] = {}
+        self._room = memoryview(bytearray(_ROOM))
 
     def hash(self, slot: int, chunks: bytes) -> bytes:
         """Return the blob ids of the slot's chunks; `chunks` are (start, length)."""
@@ -102,35 +103,53 @@ class SlotSealer:
             IntegrityError: a blob is not what its id says.
             OSError: the file could not be written.
         """
-        fd = self._files[file] if file != NO_FILE else NO_FILE
-        run, begins, ends = list[bytes](), 0, 0  # neighbours in the file, for one write together
+        gathered = _Gathered(self._files[file], self._room) if file != NO_FILE else None
         for offset, length, plain_length, position, blob in PIECE.iter_unpack(pieces):
             plain = self._sealer.unseal(sealed[offset : offset + length])
             if plain_length:
                 plain = self._decompressor.decompress(plain, plain_length)
             if sha256(plain).digest() != blob:
                 raise IntegrityError(f"blob {blob.hex()[:16]}…: its bytes do not hash to its id")
-            if fd == NO_FILE:
-                continue
-            if position != ends or len(run) == _RUN:
-                _write_all(fd, run, begins)
-                run, begins = [], position
-            run.append(plain)
-            ends = position + len(plain)
-        _write_all(fd, run, begins)
+            if gathered is not None:
+                gathered.add(position, plain)
+        if gathered is not None:
+            gathered.write()
 
 
-def _write_all(fd: int, pieces: Sequence[bytes], position: int) -> None:
-    """Write the pieces, one after the other, at `position` in the file."""
-    if not pieces:
-        return
-    written = os.pwritev(fd, pieces, position)
-    if written == sum(map(len, pieces)):
-        return
-    view = memoryview(b"".join(pieces))
-    while view := view[written:]:
-        position += written
-        written = os.pwrite(fd, view, position)
+class _Gathered:
+    """Neighbours in a file, gathered in `room` to be written together.
+
+    Copying them costs less than keeping them: the allocator gives back to the system what is freed
+    in such numbers, and gets it again page by page.
+    """
+
+    def __init__(self, descriptor: int, room: memoryview) -> None:
+        self._descriptor, self._room = descriptor, room
+        self._start = self._size = 0
+
+    def add(self, position: int, plain: bytes) -> None:
+        """Take the bytes that belong at `position`; write those before, where they do not fit."""
+        end = self._size + len(plain)
+        if position != self._start + self._size or end > len(self._room):
+            self.write()
+            self._start, end = position, len(plain)
+        if end > len(self._room):
+            _write_all(self._descriptor, memoryview(plain), position)
+            self._start += end
+        else:
+            self._room[self._size : end] = plain
+            self._size = end
+
+    def write(self) -> None:
+        """Write what was gathered."""
+        _write_all(self._descriptor, self._room[: self._size], self._start)
+        self._start, self._size = self._start + self._size, 0
+
+
+def _write_all(descriptor: int, data: memoryview, position: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, position)
+        data, position = data[written:], position + written
 
 
 def unsealed(sealer: SlotSealer, sealed: bytes | memoryview, file: int, pieces: bytes) -> Frame:
