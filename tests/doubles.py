@@ -120,6 +120,10 @@ class FaultyStore:
             "get", name, lambda: self.store.get(name, offset, length), damaged=self._damaged
         )
 
+    async def get_into(self, name: str, offset: int, out: memoryview) -> None:
+        data = await self.get(name, offset, len(out))
+        out[: len(data)] = data
+
     async def size(self, name: str) -> int:
         return await self._played("size", name, lambda: self.store.size(name))
 

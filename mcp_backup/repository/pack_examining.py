@@ -75,17 +75,31 @@ class _Proof:
             return False
         async with task_group() as tasks:
             for batch in _batches(entries):
-                start, end = batch[0].offset, batch[-1].offset + batch[-1].length
-                sealed = await self._read(start, end - start)
-                tasks.start_soon(self._prove, await self._pool.slots.take(), batch, sealed)
-        tail = await self._read(end)
+                slot = await self._pool.slots.take()
+                try:
+                    sealed = await self._read(slot, batch)
+                except BaseException:
+                    self._pool.slots.give_back(slot)
+                    raise
+                tasks.start_soon(self._prove, slot, batch, sealed)
+        end = entries[-1].offset + entries[-1].length
+        tail = await self._repository.store.get(self._name, end)
+        self._whole.update(tail)
         header = _header(Sealer(self._repository.key), tail, end + len(tail))
         return header == encode_header(entries) and self._whole.digest() == self._pack
 
-    async def _read(self, offset: int, length: int | None = None) -> bytes:
-        data = await self._repository.store.get(self._name, offset, length)
-        await to_thread.run_sync(self._whole.update, data)
-        return data
+    async def _read(self, slot: int, batch: Sequence[PackEntry]) -> bytes:
+        """Read a batch into the slot and hash it; return it, if it is a blob too large for one."""
+        start, end = batch[0].offset, batch[-1].offset + batch[-1].length
+        sealed, store = b"", self._repository.store
+        if end - start > _ROOM:
+            sealed = await store.get(self._name, start, end - start)
+            await to_thread.run_sync(self._whole.update, sealed)
+        else:
+            room = self._pool.arena.sealed(slot)[: end - start]
+            await store.get_into(self._name, start, room)
+            await to_thread.run_sync(self._whole.update, room)
+        return sealed
 
     async def _prove(self, slot: int, batch: Sequence[PackEntry], sealed: bytes) -> None:
         """Prove a batch, neighbours all, in a slot, which is given back."""
@@ -95,10 +109,9 @@ class _Proof:
             for entry in batch
         )
         try:
-            if len(sealed) > _ROOM:
+            if sealed:
                 await self._pool.unseal_bytes(sealed, pieces)
             else:
-                self._pool.arena.sealed(slot)[: len(sealed)] = sealed
                 await self._pool.unseal(slot, pieces)
         finally:
             self._pool.slots.give_back(slot)

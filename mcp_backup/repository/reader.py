@@ -249,16 +249,16 @@ async def _unseal(repository: Repository, pool: SealingPool, file: int, read: _R
     name = f"data/{read.pack.hex()[:2]}/{read.pack.hex()}"
     slot = await pool.slots.take()
     try:
-        data = await repository.store.get(name, read.offset, read.length)
         pieces = b"".join(
             PIECE.pack(p.offset - read.offset, p.length, p.plain_length, p.position, p.blob)
             for p in read.places
         )
-        if len(data) > _READ:
+        if read.length > _READ:
+            data = await repository.store.get(name, read.offset, read.length)
             await pool.unseal_bytes(data, pieces, file)
         else:
-            pool.arena.sealed(slot)[: len(data)] = data
-            del data  # the same bytes twice, for every read under way
+            room = pool.arena.sealed(slot)[: read.length]
+            await repository.store.get_into(name, read.offset, room)
             await pool.unseal(slot, pieces, file)
     except IntegrityError as error:
         raise IntegrityError(

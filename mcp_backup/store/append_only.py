@@ -37,6 +37,10 @@ class AppendOnlyStore:
         """Return `length` bytes from `offset`, or all that follows `offset`."""
         return await self._store.get(name, offset, length)
 
+    async def get_into(self, name: str, offset: int, out: memoryview) -> None:
+        """Fill `out` with the bytes from `offset`."""
+        await self._store.get_into(name, offset, out)
+
     async def size(self, name: str) -> int:
         """Return the object's size in bytes."""
         return await self._store.size(name)

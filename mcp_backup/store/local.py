@@ -84,6 +84,13 @@ class LocalStore:
         """
         return await to_thread.run_sync(self._get, checked_name(name), offset, length)
 
+    async def get_into(self, name: str, offset: int, out: memoryview) -> None:
+        """Fill `out` with the bytes from `offset`: they are copied once, by the kernel.
+
+        Raises what `get` does.
+        """
+        await to_thread.run_sync(self._get_into, checked_name(name), offset, out)
+
     async def size(self, name: str) -> int:
         """Return the object's size in bytes.
 
@@ -177,19 +184,33 @@ class LocalStore:
         return name is not None and is_object_name(name)
 
     def _get(self, name: str, offset: int, length: int | None) -> bytes:
+        with self._opened(name) as descriptor:
+            there = os.fstat(descriptor).st_size - offset
+            if length is None and there > _LARGEST:
+                raise IntegrityError(
+                    f"get {name}: {there} bytes, and at most {_LARGEST} are read at once",
+                    hint="No such object is that large; run `mcp-backup check`.",
+                )
+            if there < (length or 0):
+                raise _cut_short(name, offset, max(there, 0), length or 0)
+            return _read_exactly(descriptor, name, offset, there if length is None else length)
+
+    def _get_into(self, name: str, offset: int, out: memoryview) -> None:
+        with self._opened(name) as descriptor:
+            done = 0
+            while done < len(out):
+                read = os.preadv(descriptor, [out[done:]], offset + done)
+                if not read:
+                    raise _cut_short(name, offset, done, len(out))
+                done += read
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
         with self._translated("get", name):
             # O_NONBLOCK: a pipe put in an object's place must not hold us
             descriptor = os.open(self._root / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                there = os.fstat(descriptor).st_size - offset
-                if length is None and there > _LARGEST:
-                    raise IntegrityError(
-                        f"get {name}: {there} bytes, and at most {_LARGEST} are read at once",
-                        hint="No such object is that large; run `mcp-backup check`.",
-                    )
-                if there < (length or 0):
-                    raise _cut_short(name, offset, max(there, 0), length or 0)
-                return _read_exactly(descriptor, name, offset, there if length is None else length)
+                yield descriptor
             finally:
                 os.close(descriptor)
 

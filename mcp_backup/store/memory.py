@@ -48,6 +48,10 @@ class MemoryStore:
             raise IntegrityError(f"get {name}: {there} bytes at {offset}, wanted {length or 0}")
         return data[offset:end]
 
+    async def get_into(self, name: str, offset: int, out: memoryview) -> None:
+        """Fill `out` with the bytes from `offset`; raises what `get` does."""
+        out[:] = await self.get(name, offset, len(out))
+
     async def size(self, name: str) -> int:
         """Return the object's size in bytes.
 

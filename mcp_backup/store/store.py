@@ -33,6 +33,13 @@ class Store(Protocol):
         """Return `length` bytes from `offset`, or all that follows `offset`."""
         ...
 
+    async def get_into(self, name: str, offset: int, out: memoryview) -> None:
+        """Fill `out` with the bytes from `offset`. A failure or a cancel may leave part of them.
+
+        A cancel waits until nothing is written to `out` any more.
+        """
+        ...
+
     async def size(self, name: str) -> int:
         """Return the object's size in bytes."""
         ...

@@ -76,6 +76,9 @@ class StoreContract:
     ) -> None:
         await store.put("config", b"abcdefghij")
         assert await store.get("config", offset, length) == expected
+        room = bytearray(len(expected))
+        await store.get_into("config", offset, memoryview(room))
+        assert room == expected
 
     @pytest.mark.parametrize(("offset", "length"), [(0, 11), (8, 3), (11, 0), (11, None), (99, 1)])
     async def test_a_range_past_the_end_is_refused_not_shortened(
@@ -84,6 +87,9 @@ class StoreContract:
         await store.put("config", b"abcdefghij")
         with pytest.raises(IntegrityError, match="get config: "):
             await store.get("config", offset, length)
+        if length:
+            with pytest.raises(IntegrityError, match="get config: "):
+                await store.get_into("config", offset, memoryview(bytearray(length)))
 
     async def test_putting_the_same_again_succeeds_and_changes_nothing(self, store: Store) -> None:
         await store.put("config", b"same")
@@ -122,6 +128,8 @@ class StoreContract:
         for name in (named(b"never"), named(b"never", "data")):
             with pytest.raises(ObjectMissing, match=name):
                 await store.get(name)
+            with pytest.raises(ObjectMissing, match=name):
+                await store.get_into(name, 0, memoryview(bytearray(1)))
             with pytest.raises(ObjectMissing, match=name):
                 await store.size(name)
 
