@@ -47,7 +47,7 @@ class _ThreadHand:
 
     def __init__(self, sealer: SlotSealer) -> None:
         self._sealer = sealer
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
 
     async def ask(self, kind: str, payload: bytes, **fields: int | str) -> Frame:
         frame = Frame(kind, fields, payload)
@@ -75,7 +75,7 @@ class _ProcessHand:
 
     def __init__(self, child: Worker) -> None:
         self._child = child
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
         self._pending: deque[_Pending] = deque()
         self._gone: WorkerDied | None = None
         self._listening = anyio.CancelScope(shield=True)  # those who ask outlast a cancel
@@ -135,7 +135,7 @@ class Slots:
     def __init__(self, count: int) -> None:
         """Begin with all slots free."""
         self._free = list(range(count))
-        self._count = anyio.Semaphore(count)
+        self._count = anyio.Semaphore(count, fast_acquire=True)
 
     async def take(self) -> int:
         """Wait for a free slot and own it."""

@@ -128,7 +128,7 @@ async def _not_local(places: list[_Place], goal: Goal, local: Path) -> list[_Pla
     if not await to_thread.run_sync(local_copy.promising, local, samples):
         return places
     total, done, left = sum(map(_plain, places)), 0, list[_Place]()
-    room = anyio.Semaphore(_COPIES)
+    room = anyio.Semaphore(_COPIES, fast_acquire=True)
 
     async def copy(run: Sequence[_Place]) -> None:
         nonlocal done
@@ -185,7 +185,7 @@ async def _fetch_all(
     file, subject, listener = goal
     size = sum(map(_plain, places))
     total, done = whole or size, max(0, whole - size)
-    room = anyio.Semaphore(pool.arena.slots)
+    room = anyio.Semaphore(pool.arena.slots, fast_acquire=True)
 
     async def fetch(read: _Read) -> None:
         nonlocal done

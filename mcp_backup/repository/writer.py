@@ -110,7 +110,7 @@ class Writer:
         self.totals = Totals()
         self._repository, self._index, self._pool = repository, index, pool
         self._uploads = uploads
-        self._room = anyio.Semaphore(_UPLOADS)
+        self._room = anyio.Semaphore(_UPLOADS, fast_acquire=True)
         self._turn = anyio.Lock(fast_acquire=True)  # to append; kept while a full pack waits
         self._sealer, self._header_sealer = Sealer(repository.key), Sealer(repository.key)
         self._compressor = Compressor(DEFAULT_LEVEL)

@@ -56,7 +56,7 @@ class Capture:
     def __init__(self, child: Worker) -> None:
         """Wrap a worker that was asked to capture; use `captured` to start one."""
         self._child = child
-        self._sending = anyio.Lock()
+        self._sending = anyio.Lock(fast_acquire=True)
 
     @property
     def pid(self) -> int:
