@@ -95,7 +95,7 @@ class Catalog:
 
     def __init__(self, repository: Repository, cache: SnapshotCache | None = None) -> None:
         """Read from `repository`, and from `cache` what it has of it."""
-        self._repository = repository
+        self.repository = repository
         self._cache, self._recalled = cache, cache is None
         self._manifests: dict[SnapshotId, Manifest] = {}
         self._outlines: dict[SnapshotId, Outline] = {}
@@ -113,7 +113,7 @@ class Catalog:
         if not self._recalled:
             await self._recall()
         damaged: dict[SnapshotId, IntegrityError] = {}
-        found = await self._repository.snapshots(damaged)
+        found = await self.repository.snapshots(damaged)
         self.damaged = tuple(sorted(f"snapshots/{identity.hex()}" for identity in damaged))
         if found is not self._found:
             self._take(found)
@@ -192,7 +192,7 @@ class Catalog:
         """Keep what was read of snapshots for the next process, where that is worth it."""
         if self._cache is None or not self._cache.lacks(list(self._found)):
             return
-        sizes = await self._repository.store.objects("snapshots/")
+        sizes = await self.repository.store.objects("snapshots/")
         await self._cache.save(
             {
                 backup.id: Remembered(size, backup.snapshot, self._outlines.get(backup.id))
@@ -209,18 +209,18 @@ class Catalog:
         found = await self._cache.load()
         if not found:
             return
-        sizes = await self._repository.store.objects("snapshots/")
+        sizes = await self.repository.store.objects("snapshots/")
         known = {
             identity: each
             for identity, each in found.items()
             if sizes.get(object_name("snapshots", identity)) == each.size
         }
-        self._repository.remember({identity: each.snapshot for identity, each in known.items()})
+        self.repository.remember({identity: each.snapshot for identity, each in known.items()})
         self._outlines |= {i: each.outline for i, each in known.items() if each.outline}
 
     async def root(self, backup: Backup) -> dict[str, Node]:
         """Return the top of a backup's tree, by name."""
-        return {node.name: node for node in await self._repository.load_tree(backup.snapshot.tree)}
+        return {node.name: node for node in await self.repository.load_tree(backup.snapshot.tree)}
 
     async def manifest(self, backup: Backup) -> Manifest | None:
         """Return a backup's manifest; None for snapshots that other programs made."""
@@ -242,7 +242,7 @@ class Catalog:
     async def _parts(self, backup: Backup, content: Sequence[BlobId]) -> list[bytes]:
         parts, size = [], 0
         for identity in content:  # the same blob may be in it a million times
-            parts.append(await self._repository.load_blob(BlobKind.DATA, identity))
+            parts.append(await self.repository.load_blob(BlobKind.DATA, identity))
             size += len(parts[-1])
             if size > _LARGEST_MANIFEST:
                 raise IntegrityError(
@@ -302,7 +302,7 @@ class Catalog:
                     f"backup {backup.backup_id} has no directory {path!r}",
                     hint="Run `mcp-backup check`, and use another backup.",
                 )
-            nodes = {n.name: n for n in await self._repository.load_tree(node.subtree)}
+            nodes = {n.name: n for n in await self.repository.load_tree(node.subtree)}
         assert node is not None
         return node
 

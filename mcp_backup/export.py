@@ -23,8 +23,8 @@ from mcp_backup.progress import Listener, nobody
 from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.restore.examining import Means, refuse, stage_source
-from mcp_backup.restore.scratch import workspace
 from mcp_backup.restore.signatures import single_file
+from mcp_backup.restore.workspace import workspace
 from mcp_backup.sources.capture import export_sql
 from mcp_backup.sources.export_tar import write_tar
 from mcp_backup.sources.source import Component

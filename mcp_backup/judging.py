@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from anyio import to_thread
@@ -18,13 +19,17 @@ from mcp_backup.errors import HistoryUnusable
 from mcp_backup.history import History
 from mcp_backup.history_facts import Proof
 from mcp_backup.outline import Outline
-from mcp_backup.proof.evidence import Evidence, Ledger, Record
 from mcp_backup.retention import Candidate, Copy, Policy, Verdict, judge
 from mcp_backup.settings import Settings
+from mcp_backup.tasks import loaded
 from mcp_backup.verbs import BackupEntry, BackupPage
+
+if TYPE_CHECKING:
+    from mcp_backup.proof.evidence import Evidence, Ledger, Record
 
 logger = logging.getLogger(__name__)
 
+EVIDENCE = "drills.jsonl"  # what drills proved, in the state directory; most have never run one
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _NOTHING = Proof()
@@ -65,13 +70,13 @@ class Judging:
         self,
         catalog: Catalog,
         history: History,
-        ledger: Ledger,
+        state: Path,
         settings: Settings,
         now: Callable[[], datetime],
     ) -> None:
-        """Judge by the retention in the settings, and by what history and drills tell."""
+        """Judge by the retention in the settings, and by what the history and drills tell."""
         self._catalog, self._history, self._now = catalog, history, now
-        self._ledger = ledger
+        self._state = state
         self._evidence: tuple[object, Evidence] | None = None
         self._policy = policy_of(settings)
         self._judged: _Judged | None = None
@@ -88,15 +93,17 @@ class Judging:
         entries = [_with_standing(entry, verdicts, proofs) for entry in page.entries]
         return replace(page, entries=tuple(entries))
 
-    async def evidence(self) -> Evidence:
+    async def evidence(self) -> "Evidence":
         """Return what drills have put on record; the file is read again when it has changed.
 
         Raises:
             HistoryUnusable: it cannot be read.
         """
-        mark = await to_thread.run_sync(_mark, self._ledger.path)
+        mark = await to_thread.run_sync(_mark, self._state / EVIDENCE)
         if self._evidence is None or mark != self._evidence[0]:
-            self._evidence = mark, await self._ledger.read()
+            proof = await loaded("mcp_backup.proof.evidence")
+            ledger: Ledger = proof.Ledger(self._state, self._catalog.repository.key)
+            self._evidence = mark, await ledger.read()
         return self._evidence[1]
 
     async def _proofs(self) -> _Proofs:
@@ -105,8 +112,9 @@ class Judging:
         drilled: Mapping[tuple[str, str], bool] = {}
         try:
             verified = await self._history.proofs()
-            evidence = await self.evidence()
-            records, drilled = evidence.records, evidence.proofs()
+            if await to_thread.run_sync((self._state / EVIDENCE).exists):
+                evidence = await self.evidence()
+                records, drilled = evidence.records, evidence.proofs()
         except HistoryUnusable as error:
             logger.warning("not known what was verified: %s", error)
         return _Proofs(verified, drilled, _drills(records))
@@ -156,7 +164,7 @@ def _mark(file: Path) -> tuple[int, int, int]:
     return seen.st_ino, seen.st_size, seen.st_mtime_ns
 
 
-def _drills(records: Sequence[Record]) -> dict[str, datetime]:
+def _drills(records: "Sequence[Record]") -> dict[str, datetime]:
     found: dict[str, datetime] = {}
     for record in records:
         for result in record.drill.results:

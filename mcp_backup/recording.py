@@ -5,17 +5,16 @@ the warning, and the log says it. A cancel is put on record before it goes on.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import wraps
 from time import monotonic
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import anyio
 
 from mcp_backup.catalog import Backup, Catalog
-from mcp_backup.drill_facts import DrillReport, WalkReport
 from mcp_backup.errors import (
     BackupError,
     HistoryUnusable,
@@ -39,6 +38,9 @@ from mcp_backup.verbs import (
     UndoReport,
     VerifyReport,
 )
+
+if TYPE_CHECKING:
+    from mcp_backup.drill_facts import DrillReport, WalkReport
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +107,11 @@ async def _run(history: History, verb: str, subject: str, work: Callable[[], Awa
         await end(_failure(error))
         raise
     with anyio.CancelScope(shield=True):
-        problem = await end(_facts(report))
+        problem = await end(_facts(verb, report))
     return _warned(report, problem) if problem else report
 
 
-async def record_walk(history: History, walk: WalkReport) -> None:
+async def record_walk(history: History, walk: "WalkReport") -> None:
     """Put a walk through the runbook on record, when it is over.
 
     On the worst day there is no history before the walk has brought it back.
@@ -181,31 +183,35 @@ def _failure(error: BaseException) -> _Facts:
     return _Facts("failed", error_code="bug", message=type(error).__name__)
 
 
-def _facts(report: object) -> _Facts:  # noqa: PLR0911 - one per kind of report
-    match report:
-        case BackupReport():
-            return _of_backup(report)
-        case VerifyReport():
-            return _of_verification(report)
-        case RestoreReport():
-            return _of_targets(report.restore_id, report.targets, report.backup_id)
-        case UndoReport():
-            return _of_targets(report.restore_id, report.targets)
-        case DrillReport():
-            return _of_drill(report)
-        case RestorePlan():
-            return _Facts(backup_id=report.backup_id)
-        case CheckReport():
-            found = f"{len(report.findings)} findings" if report.findings else ""
-            outcome: Ending = "completed" if report.ok else "findings"
-            return _Facts(outcome, read=report.read_bytes, message=found)
-        case ForgetReport():
-            gone = ", ".join(each.backup_id for each in report.forgotten)
-            return _Facts(message=f"forgotten: {len(report.forgotten)} {gone}".rstrip())
-        case PruneReport():
-            return _Facts(message=f"freed: {report.freed_bytes} bytes")
-        case _:
-            return _Facts()
+def _facts(verb: str, report: Any) -> _Facts:
+    told = _TOLD.get(verb)
+    return told(report) if told else _Facts()
+
+
+def _of_check(report: CheckReport) -> _Facts:
+    found = f"{len(report.findings)} findings" if report.findings else ""
+    return _Facts("completed" if report.ok else "findings", read=report.read_bytes, message=found)
+
+
+def _of_forgetting(report: ForgetReport) -> _Facts:
+    gone = ", ".join(each.backup_id for each in report.forgotten)
+    return _Facts(message=f"forgotten: {len(report.forgotten)} {gone}".rstrip())
+
+
+def _of_prune(report: PruneReport) -> _Facts:
+    return _Facts(message=f"freed: {report.freed_bytes} bytes")
+
+
+def _of_approval(report: RestorePlan) -> _Facts:
+    return _Facts(backup_id=report.backup_id)
+
+
+def _of_restore(report: RestoreReport) -> _Facts:
+    return _of_targets(report.restore_id, report.targets, report.backup_id)
+
+
+def _of_undo(report: UndoReport) -> _Facts:
+    return _of_targets(report.restore_id, report.targets)
 
 
 def _of_targets(restore_id: str, targets: Sequence[RestoredTarget], backup_id: str = "") -> _Facts:
@@ -263,7 +269,7 @@ def _of_verification(report: VerifyReport) -> _Facts:
     )
 
 
-def _of_drill(report: DrillReport) -> _Facts:
+def _of_drill(report: "DrillReport") -> _Facts:
     found = next(report.every_finding(), None)
     first = f": {found.source}: [{found.code}] {found.message}" if found else ""
     endings: dict[str, Ending] = {"failed": "findings", "incomplete": "partial"}
@@ -285,6 +291,19 @@ def _of_drill(report: DrillReport) -> _Facts:
             for each in report.results
         ),
     )
+
+
+_TOLD: Mapping[str, Callable[[Any], _Facts]] = {  # what is put on record of a verb's report
+    "create": _of_backup,
+    "verify": _of_verification,
+    "check": _of_check,
+    "approve": _of_approval,
+    "restore": _of_restore,
+    "undo": _of_undo,
+    "drill": _of_drill,
+    "forget": _of_forgetting,
+    "prune": _of_prune,
+}
 
 
 async def take_up(history: History, catalog: Catalog, hostname: str) -> None:

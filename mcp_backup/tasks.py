@@ -1,4 +1,4 @@
-"""Task groups whose failures keep their names.
+"""Task groups whose failures keep their names; and modules loaded while other tasks go on.
 
 anyio wraps whatever a task group's children raise into an exception group. Callers of ours are
 promised specific errors, so the first expected one comes out as itself, with the others attached
@@ -7,8 +7,11 @@ as its context; a group of nothing but bugs stays a group.
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import Any
 
 import anyio
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from mcp_backup.errors import BackupError
@@ -28,6 +31,11 @@ async def task_group() -> AsyncIterator[TaskGroup]:
         if len(leaves) == 1:
             raise leaves[0] from leaves[0].__cause__
         raise
+
+
+async def loaded(name: str) -> Any:
+    """Return a module, loaded beside the event loop: it may take a tenth of a second."""
+    return await to_thread.run_sync(import_module, name)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -32,6 +32,10 @@ SETTINGS |= {"settings_environment"}
 HISTORY = {"history", "history_facts", "history_file", "history_queries"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
 VERBS |= {
+    "checking",
+    "creating",
+    "restoring",
+    "verifying",
     "kit_record",
     "handing_out",
     "judging",

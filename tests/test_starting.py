@@ -60,6 +60,27 @@ def test_a_command_loads_no_server_and_no_library_of_a_database(
     assert loaded(project, *command.split()) & (_SERVERS | _LIBRARIES) == set()
 
 
+_RESTORES = {"mcp_backup.restore.journal", "mcp_backup.restore.swap", "mcp_backup.restore.stager"}
+_BACKUPS = {"mcp_backup.backup", "mcp_backup.sources.capture", "mcp_backup.repository.writer"}
+_PROOFS = {"mcp_backup.proof", "mcp_backup.drill_facts"}
+_CHECKS = {"mcp_backup.repository.check"}
+
+
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        ("create --backup_type incremental --no-verify", _RESTORES | _PROOFS | _CHECKS),
+        ("list", _RESTORES | _PROOFS | _CHECKS | _BACKUPS),
+        ("check", _RESTORES | _PROOFS),
+        ("restore --dry-run", _PROOFS | _CHECKS),
+    ],
+)
+def test_a_command_loads_nothing_of_what_others_do(
+    project: Path, command: str, others: set[str]
+) -> None:
+    assert loaded(project, *command.split()) & others == set()
+
+
 def test_a_server_of_one_client_loads_nothing_that_serves_many(project: Path) -> None:
     of_many = {"h11", "jwt", "mcp_backup.server.http", "mcp_backup.server.oauth"}
     assert loaded(project, "serve") & (of_many | _LIBRARIES - {"rich"}) == set()

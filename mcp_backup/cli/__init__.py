@@ -3,7 +3,7 @@
     arguments.py   what people type, put into the form typer expects
     app.py         the verbs, and what becomes of an error: one place, one exit code each
     session.py     what one invocation runs with, and how it stops on Ctrl-C
-    backups.py     create, list, verify            upkeep.py    check, export, doctor
+    backups.py     create, list, verify, check     upkeep.py    export, doctor
     restores.py    restore, approve, undo          begin.py     init
     serve.py       serve                           call.py      call
 

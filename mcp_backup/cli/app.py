@@ -55,7 +55,7 @@ VERBS = {
     "undo": _Verb("restores:undo", "Put live data back as it was before a restore."),
     "approve": _Verb("restores:approve", "Agree to a restore that an agent planned."),
     "passphrase": _Verb("passphrase:passphrase", "Set what approvals ask for; list who tried."),
-    "check": _Verb("upkeep:check", "Look for damage in the repository."),
+    "check": _Verb("backups:check", "Look for damage in the repository."),
     "forget": _Verb("retention:forget", "Drop the backups that retention does not keep."),
     "prune": _Verb("retention:prune", "Delete what no backup needs any more."),
     "drill": _Verb("proving:drill", "Restore into scratch for real, and put it on record."),

@@ -1,6 +1,6 @@
-"""create, list, verify: making backups, and what can be said about those there are."""
+"""create, list, verify, check: making backups, and what can be said of those there are."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -98,4 +98,22 @@ def verify(
         unfinished="Nothing was changed.",
     )
     this.terminal.result(VerifyReply.of(report), terminal_reports.verified(report))
+    return 0 if report.ok else FINDINGS
+
+
+def check(
+    context: typer.Context,
+    *,
+    level: Annotated[
+        Literal["structure", "data"],
+        typer.Option(help="structure: everything referred to is there; data: and is intact."),
+    ] = "structure",
+) -> int:
+    """Look for damage in the repository. Exits with 3 when there is some."""
+    this = session(context)
+    report = this.run(
+        lambda engine, listener: engine.check(Level(level), listener),
+        unfinished="Nothing was changed.",
+    )
+    this.terminal.result(report, terminal_reports.checked(report))
     return 0 if report.ok else FINDINGS

@@ -1,4 +1,4 @@
-"""check, export, doctor: looking after the repository, and taking data out of it."""
+"""export, doctor: taking data out of the repository, and looking after all it depends on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mcp_backup.cli.session import Session, session
 from mcp_backup.doctor import diagnose
 from mcp_backup.errors import BackupError
 from mcp_backup.export import export_backup
-from mcp_backup.verbs import Diagnosis, Level
+from mcp_backup.verbs import Diagnosis
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +22,6 @@ class Diagnoses:
 
     ok: bool
     diagnoses: Sequence[Diagnosis]
-
-
-def check(
-    context: typer.Context,
-    *,
-    level: Annotated[
-        Literal["structure", "data"],
-        typer.Option(help="structure: everything referred to is there; data: and is intact."),
-    ] = "structure",
-) -> int:
-    """Look for damage in the repository. Exits with 3 when there is some."""
-    this = session(context)
-    report = this.run(
-        lambda engine, listener: engine.check(Level(level), listener),
-        unfinished="Nothing was changed.",
-    )
-    this.terminal.result(report, terminal_reports.checked(report))
-    return 0 if report.ok else FINDINGS
 
 
 def export(  # noqa: PLR0913 - one parameter per flag

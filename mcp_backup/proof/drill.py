@@ -39,9 +39,8 @@ from mcp_backup.repository.locks import locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.repository import Repository, open_repository
 from mcp_backup.restore.examining import Means, examined
-from mcp_backup.restore.scratch import workspace
 from mcp_backup.restore.stager import stage, subtree
-from mcp_backup.restore.swap import remove_tree
+from mcp_backup.restore.workspace import remove_tree, workspace
 from mcp_backup.settings import Settings, repository_password
 from mcp_backup.settings_drills import CheckSettings
 from mcp_backup.sources import capture

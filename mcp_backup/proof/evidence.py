@@ -28,6 +28,7 @@ from mcp_backup.drill_facts import DrilledSource, DrillReport, Phase
 from mcp_backup.durable import fsync_directory, fsync_file, write_durably
 from mcp_backup.errors import HistoryUnusable
 from mcp_backup.format.crypto import MasterKey
+from mcp_backup.judging import EVIDENCE
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import SourceFinding
 
@@ -88,8 +89,8 @@ class Ledger:
     """The file of evidence. Any thread, any process."""
 
     def __init__(self, directory: Path, key: MasterKey) -> None:
-        """Keep `drills.jsonl` in `directory`, sealed with what `key` gives."""
-        self.path = directory / "drills.jsonl"
+        """Keep the evidence in `directory`, sealed with what `key` gives."""
+        self.path = directory / EVIDENCE
         self._lock = directory / "drills.lock"
         self._key = hmac.digest(key.encrypt + key.mac_k + key.mac_r, _PURPOSE, "sha256")
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from mcp_backup.durable import make_directory_durably, write_durably
 from mcp_backup.errors import BackupError, IntegrityError
-from mcp_backup.restore.swap import remove_tree
+from mcp_backup.restore.workspace import remove_tree
 from mcp_backup.settings_postgres import for_drills
 from mcp_backup.sources import capture
 from mcp_backup.sources.source import SourceSpec

@@ -34,8 +34,9 @@ from mcp_backup.restore.journal import (
     nothing,
 )
 from mcp_backup.restore.signatures import Resemblance, compare, of_live
-from mcp_backup.restore.swap import Swap, remove_tree, sweep
+from mcp_backup.restore.swap import Swap, sweep
 from mcp_backup.restore.turn import turn
+from mcp_backup.restore.workspace import RESTORES, remove_tree
 from mcp_backup.sources.source import SERVED
 
 _WAIT = (TargetBusy, SourceBusy)  # what passes when its holder ends
@@ -64,7 +65,7 @@ async def recover(
     """
     try:
         async with turn(state, wait_seconds=0):
-            return await recover_in_turn(state / "restores", now, step, settle_seconds)
+            return await recover_in_turn(state / RESTORES, now, step, settle_seconds)
     except TargetBusy:
         return []
 

@@ -42,6 +42,7 @@ from mcp_backup.restore.stager import subtree, survey
 from mcp_backup.restore.swap import Swap
 from mcp_backup.restore.turn import turn
 from mcp_backup.restore.undo_plan import UndoPlans
+from mcp_backup.restore.workspace import RESTORES
 from mcp_backup.sources import capture
 from mcp_backup.sources.confined import refuse_links
 from mcp_backup.sources.source import SERVED, SourceSpec
@@ -63,7 +64,7 @@ class Restorer:
         self._rules = rules
         self._specs = tuple(specs)
         self._plans = PlanStore(rules.state, rules.now)
-        self._restores = rules.state / "restores"
+        self._restores = rules.state / RESTORES
 
     async def plan(
         self, repository: Repository, origin: Origin, request: RestoreRequest

@@ -8,48 +8,24 @@ A restore's directory gets its name last, so what has the name is whole. What a 
 others, copies of live data among it, is removed when an engine is next opened.
 """
 
-import errno
 import fcntl
 import os
-import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from secrets import token_hex
 
 import anyio
 from anyio import to_thread
 
-from mcp_backup.durable import make_directory_durably, replace_durably
-from mcp_backup.errors import BackupError, SettingsInvalid, StoreFull
+from mcp_backup.durable import replace_durably
 from mcp_backup.restore.examining import Means, refuse, stage_source
 from mcp_backup.restore.plan import Choice, Origin, live_file
 from mcp_backup.restore.stager import stage
-from mcp_backup.restore.swap import remove_tree
-from mcp_backup.sources.confined import held
+from mcp_backup.restore.workspace import half_made, make_partial, remove_tree
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import RestoredTarget
 
-_PARTIAL = re.compile(r"\.(restore_[0-9]{8}_[0-9]{6}_[0-9a-f]{8}|work_[0-9a-f]{16})\.partial")
 _SNAPSHOT = "snapshot"  # where a snapshot without sources goes
-
-
-@asynccontextmanager
-async def workspace(scratch: Path) -> AsyncIterator[Path]:
-    """Provide an empty directory below `scratch`, which is made if it is missing.
-
-    It is gone after the block, however that ends; after a crash, `sweep_scratch` removes it.
-
-    Raises:
-        StoreFull, SettingsInvalid: it cannot be made; the message names `scratch`.
-    """
-    path = await to_thread.run_sync(_workplace, scratch)
-    descriptor = await to_thread.run_sync(_make, path)
-    try:
-        yield path
-    finally:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(_remove, path, descriptor)
 
 
 async def restore_to_scratch(
@@ -82,11 +58,10 @@ async def restore_to_scratch(
 def sweep_scratch(scratch: Path) -> list[Path]:
     """Remove what crashed restores left half made; those that are still being made are locked."""
     swept: list[Path] = []
-    with suppress(FileNotFoundError):
-        for path in sorted(scratch.iterdir()):
-            if _PARTIAL.fullmatch(path.name) and _abandoned(path):
-                remove_tree(path)
-                swept.append(path)
+    for path in half_made(scratch):
+        if _abandoned(path):
+            remove_tree(path)
+            swept.append(path)
     return swept
 
 
@@ -94,7 +69,7 @@ def sweep_scratch(scratch: Path) -> list[Path]:
 async def _partial(scratch: Path, identity: str) -> AsyncIterator[Path]:
     """Provide the directory in the making; give it its name when the block ends well."""
     partial = scratch / f".{identity}.partial"
-    descriptor = await to_thread.run_sync(_make, partial)
+    descriptor = await to_thread.run_sync(make_partial, partial)
     try:
         yield partial
         await to_thread.run_sync(replace_durably, partial, scratch / identity)
@@ -104,40 +79,6 @@ async def _partial(scratch: Path, identity: str) -> AsyncIterator[Path]:
         raise
     finally:
         os.close(descriptor)
-
-
-def _workplace(scratch: Path) -> Path:
-    return Path(os.path.realpath(scratch)) / f".work_{token_hex(8)}.partial"
-
-
-def _make(partial: Path) -> int:
-    try:
-        make_directory_durably(partial.parent)
-        with held(partial.parent) as scratch:
-            os.mkdir(partial.name, 0o700, dir_fd=scratch)
-    except OSError as error:
-        raise _refused(partial.parent, error) from error
-    descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
-def _remove(partial: Path, descriptor: int) -> None:
-    try:
-        remove_tree(partial)
-    finally:
-        os.close(descriptor)
-
-
-def _refused(scratch: Path, error: OSError) -> BackupError:
-    fact = f"the scratch directory {scratch}: {(error.strerror or str(error)).lower()}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(fact, hint="Free some space there, then try again. Nothing was changed.")
-    return SettingsInvalid(
-        fact,
-        hint="Make it writable for this user, or name another directory as `restore.scratch` in "
-        "the settings. Nothing was changed.",
-    )
 
 
 def _abandoned(partial: Path) -> bool:

@@ -49,6 +49,7 @@ from mcp_backup.restore.signatures import (
     of_kept,
     of_live,
 )
+from mcp_backup.restore.workspace import remove_tree
 from mcp_backup.sources import capture
 from mcp_backup.sources.source import PIECEWISE
 
@@ -256,24 +257,6 @@ def _swept(journal: Journal, record: Record) -> None:
         remove_tree(record.directory / UNDO)
         journal.step("remove journal")
         remove_tree(record.directory)
-
-
-def remove_tree(directory: Path) -> None:
-    """Remove a directory of ours, those in it that may not be entered included.
-
-    A link in its place is removed, and not what it leads to.
-    """
-
-    def permitted(function: Any, path: str, _error: object) -> None:
-        Path(path).parent.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-        function(path)
-
-    if directory.is_symlink():
-        directory.unlink()
-    elif directory.exists():
-        shutil.rmtree(directory, onerror=permitted)
 
 
 def _judge(target: Target, found: Signature, new: Signature) -> None:

@@ -1,0 +1,31 @@
+"""Checking: the whole repository, in the worker processes where bytes are read."""
+
+from typing import TYPE_CHECKING
+
+from anyio import lowlevel
+
+from mcp_backup.progress import Listener
+from mcp_backup.repository.check import check
+from mcp_backup.repository.locks import locked
+from mcp_backup.repository.pack_examining import in_pool
+from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.verbs import CheckReport, Level
+
+if TYPE_CHECKING:
+    from mcp_backup.engine import Engine
+
+_LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
+
+
+async def check_repository(engine: "Engine", level: Level, listener: Listener) -> CheckReport:
+    """Check the whole repository; see `Engine.check`."""
+    repository = engine.repository
+    async with (
+        sealing_pool(repository.key) as pool,
+        locked(
+            repository,
+            wait=_LOCK_PATIENCE_SECONDS,
+            meanwhile=lowlevel.checkpoint if level is Level.STRUCTURE else pool.start,
+        ),
+    ):
+        return await check(repository, level, listener, examine=in_pool(repository, pool))
