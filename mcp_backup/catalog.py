@@ -266,6 +266,11 @@ class Catalog:
             self._outlines[backup.id] = Outline.of(manifest)
         return self._outlines[backup.id]
 
+    async def outlines(self, backups: Iterable[Backup]) -> list[Outline | None]:
+        """Return each backup's outline."""
+        known = self._outlines
+        return [known.get(backup.id) or await self.outline(backup) for backup in backups]
+
     async def newest(self, spec: SourceSpec, hostname: str) -> tuple[Backup, SourceRecord] | None:
         """Return the newest copy of a source: of this host, or else of any."""
         backups = await self.backups()

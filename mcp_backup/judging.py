@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from anyio import to_thread
 
 from mcp_backup.catalog import Backup, Catalog, Filter
 from mcp_backup.errors import HistoryUnusable
+from mcp_backup.format.ids import SnapshotId
 from mcp_backup.history import History
 from mcp_backup.history_facts import Proof
 from mcp_backup.outline import Outline
@@ -80,6 +82,8 @@ class Judging:
         self._evidence: tuple[object, Evidence] | None = None
         self._policy = policy_of(settings)
         self._judged: _Judged | None = None
+        self._told: dict[SnapshotId, Candidate] = {}  # of each backup, by these proofs
+        self._told_by: _Proofs | None = None
 
     async def verdicts(self) -> Mapping[str, Verdict]:
         """Return what retention says of each backup now, by snapshot id, newest first."""
@@ -123,24 +127,44 @@ class Judging:
         now = self._now()
         if self._judged and self._judged.holds(backups, proofs, now):
             return self._judged.verdicts
-        outlines = [await self._catalog.outline(backup) for backup in backups]
+        outlines = await self._catalog.outlines(backups)
 
         def work() -> Mapping[str, Verdict]:
-            found = [
-                _candidate(backup, outline, proofs)
-                for backup, outline in zip(backups, outlines, strict=True)
-            ]
+            found = list(self._candidates(backups, outlines, proofs))
             return {each.id: each for each in judge(found, self._policy, now)}
 
-        unreadable = any(o is None and b.ours for b, o in zip(backups, outlines, strict=True))
         verdicts = work() if len(backups) < _MANY else await to_thread.run_sync(work)
-        times = [backup.snapshot.time for backup in backups]
-        since = max((time for time in times if time <= now), default=_ALWAYS)
-        until = min((time for time in times if time > now), default=_NEVER)
-        if not unreadable:  # else it may be readable the next time
+        if len(self._told) == len(backups):  # else what is unreadable may be readable next time
+            since, until = _present(backups, now)
             self._judged = _Judged(backups, proofs, since, until, verdicts)
         await self._catalog.keep()
         return verdicts
+
+    def _candidates(
+        self, backups: Sequence[Backup], outlines: Sequence[Outline | None], proofs: _Proofs
+    ) -> Iterator[Candidate]:
+        """Yield what is to be judged; what the same proofs told of a backup before, holds."""
+        known = self._told if proofs == self._told_by else {}
+        told: dict[SnapshotId, Candidate] = {}
+        for backup, outline in zip(backups, outlines, strict=True):
+            candidate = known.get(backup.id) or _candidate(backup, outline, proofs)
+            if candidate.readable or not backup.ours:
+                told[backup.id] = candidate
+            yield candidate
+        self._told, self._told_by = told, proofs
+
+
+def _present(backups: Sequence[Backup], now: datetime) -> tuple[datetime, datetime]:
+    """Return the time of the newest backup that is not from the future, and of the oldest that is.
+
+    `backups` are newest first.
+    """
+    future = list(takewhile(lambda each: each.snapshot.time > now, backups))
+    rest = backups[len(future) : len(future) + 1]
+    return (
+        rest[0].snapshot.time if rest else _ALWAYS,
+        future[-1].snapshot.time if future else _NEVER,
+    )
 
 
 def policy_of(settings: Settings) -> Policy:

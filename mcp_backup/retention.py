@@ -93,21 +93,23 @@ class Verdict:
 def judge(candidates: Iterable[Candidate], policy: Policy, now: datetime) -> tuple[Verdict, ...]:
     """Return a verdict on each snapshot, newest first. All times are aware."""
     ordered = sorted(candidates, key=lambda each: (each.time, each.id), reverse=True)
-    exempt = {each.id: _exemption(each, policy, now) for each in ordered}
+    exempt: dict[str, tuple[str, ...]] = {}
     shelves: defaultdict[tuple[str, str], list[_Item]] = defaultdict(list)
     for each in ordered:
-        if not exempt[each.id]:
-            for item in _items(each, policy.timezone):
-                shelves[each.host, item.source].append(item)
+        held = tuple(_held(each))
+        if reason := _exemption(each, held, policy, now):
+            exempt[each.id] = (reason,)
+            continue
+        for item in _items(each, held, policy.timezone):
+            shelves[each.host, item.source].append(item)
     wanted: defaultdict[str, defaultdict[str, list[str]]]
     wanted = defaultdict(lambda: defaultdict(list))
     for shelf in shelves.values():
         for item, reason in _wanted(shelf, policy):
             wanted[item.id][reason].append(item.source)
-    return tuple(
-        Verdict(each.id, each.time, exempt[each.id] or _worded(each, wanted[each.id]))
-        for each in ordered
-    )
+    worded = {each.id: _worded(each, wanted[each.id]) for each in ordered if each.id in wanted}
+    reasons = worded | exempt
+    return tuple(Verdict(each.id, each.time, reasons.get(each.id, ())) for each in ordered)
 
 
 class _Item(NamedTuple):
@@ -122,16 +124,17 @@ class _Item(NamedTuple):
     monthly: tuple[int, int]
 
 
-def _exemption(candidate: Candidate, policy: Policy, now: datetime) -> tuple[str, ...]:
+def _exemption(candidate: Candidate, held: Sequence[Copy], policy: Policy, now: datetime) -> str:
     """Say why a snapshot stays whatever its sources want, if it does."""
-    reasons = {
-        "made by another program": not candidate.ours,
-        "its manifest cannot be read": not candidate.readable,
-        "from the future": candidate.time > now,
-        "nothing tells what it holds": not any(_held(candidate)),
-        "all tiers are 0, which keeps everything": policy.keeps_everything,
-    }
-    return tuple(islice((reason for reason, applies in reasons.items() if applies), 1))
+    if not candidate.ours:
+        return "made by another program"
+    if not candidate.readable:
+        return "its manifest cannot be read"
+    if candidate.time > now:
+        return "from the future"
+    if not held:
+        return "nothing tells what it holds"
+    return "all tiers are 0, which keeps everything" if policy.keeps_everything else ""
 
 
 def _held(candidate: Candidate) -> Iterator[Copy]:
@@ -146,19 +149,13 @@ def _held(candidate: Candidate) -> Iterator[Copy]:
         )
 
 
-def _items(candidate: Candidate, timezone: tzinfo | None) -> Iterator[_Item]:
+def _items(candidate: Candidate, held: Sequence[Copy], timezone: tzinfo | None) -> Iterator[_Item]:
     local = candidate.time.astimezone(timezone)
-    year, week, _ = local.isocalendar()
-    for copy in _held(candidate):
-        yield _Item(
-            candidate.id,
-            copy.source,
-            copy.proven and not copy.suspect,
-            copy.suspect,
-            local.date(),
-            (year, week),
-            (local.year, local.month),
-        )
+    daily, monthly = local.date(), (local.year, local.month)
+    weekly = local.isocalendar()[:2]
+    for copy in held:
+        good = copy.proven and not copy.suspect
+        yield _Item(candidate.id, copy.source, good, copy.suspect, daily, weekly, monthly)
 
 
 def _wanted(shelf: Sequence[_Item], policy: Policy) -> Iterator[tuple[_Item, str]]:
