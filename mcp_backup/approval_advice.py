@@ -2,7 +2,7 @@
 
 from mcp_backup.engine import Engine
 from mcp_backup.passphrase import Passphrase
-from mcp_backup.verbs import Diagnosis
+from mcp_backup.verbs_upkeep import Diagnosis
 
 _LOOK_BACK = 1000  # runs
 _WITH_SHELL = (  # parts of the names by which clients that can run commands introduce themselves

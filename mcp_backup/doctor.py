@@ -20,7 +20,7 @@ from mcp_backup.password import password_file_risk
 from mcp_backup.sources.capture import holders, is_sound, reach
 from mcp_backup.sources.kinds import MODULES
 from mcp_backup.sources.source import REMOTE, Component, SourceSpec
-from mcp_backup.verbs import Diagnosis
+from mcp_backup.verbs_upkeep import Diagnosis
 
 _OLD = timedelta(hours=24)  # the default objective: at most a day's work may be lost
 _LOW_BYTES = 1 << 30

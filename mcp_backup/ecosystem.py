@@ -39,14 +39,8 @@ from mcp_backup.settings_sections import (
 )
 from mcp_backup.sources.source import Component
 from mcp_backup.status import ages, status
-from mcp_backup.verbs import (
-    BackupEntry,
-    BackupType,
-    CreateRequest,
-    Level,
-    RestoreRequest,
-    VerifyReport,
-)
+from mcp_backup.verbs import BackupEntry, BackupType, CreateRequest, Level, VerifyReport
+from mcp_backup.verbs_restores import RestoreRequest
 
 __all__ = [
     "AlertSettings",

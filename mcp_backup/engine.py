@@ -30,16 +30,18 @@ from mcp_backup.verbs import (
     CheckReport,
     CreateRequest,
     Level,
-    RestorePlan,
-    RestoreReport,
-    RestoreRequest,
-    UndoPoint,
-    UndoReport,
     VerifyReport,
 )
 
 if TYPE_CHECKING:
     from mcp_backup.restoring import Restoring
+    from mcp_backup.verbs_restores import (
+        RestorePlan,
+        RestoreReport,
+        RestoreRequest,
+        UndoPoint,
+        UndoReport,
+    )
 
 logger = logging.getLogger(__name__)
 
@@ -127,16 +129,16 @@ class Engine:
         report: CheckReport = await checking.check_repository(self, level, listener)
         return report
 
-    async def plan_restore(self, request: RestoreRequest) -> RestorePlan:
+    async def plan_restore(self, request: "RestoreRequest") -> "RestorePlan":
         """Work out what a restore would do, and keep that as a plan. Touches nothing live."""
         return await (await self._restoring()).plan(request)
 
-    async def plan(self, plan_id: str) -> RestorePlan:
+    async def plan(self, plan_id: str) -> "RestorePlan":
         """Return a plan made before, with whether it has been approved."""
         return await (await self._restoring()).shown(plan_id)
 
     @recorded("approve")
-    async def approve(self, plan_id: str, by: str) -> RestorePlan:
+    async def approve(self, plan_id: str, by: str) -> "RestorePlan":
         """Approve a plan in a person's name. Only doors that a person holds call this."""
         plan = await (await self._restoring()).approve(plan_id, by)
         logger.info("plan approved: plan=%s by=%s", plan_id, by)
@@ -145,7 +147,7 @@ class Engine:
     @recorded("restore")
     async def restore(
         self, plan_id: str, listener: Listener = nobody, *, consent: bool = False
-    ) -> RestoreReport:
+    ) -> "RestoreReport":
         """Carry out a plan; see `Restorer.restore`. `consent`: a person approved it just now."""
         report = await (await self._restoring()).restore(plan_id, listener, consent=consent)
         logger.info("restored: restore=%s backup=%s", report.restore_id, report.backup_id)
@@ -154,14 +156,14 @@ class Engine:
     @recorded("undo")
     async def undo(
         self, restore_id: str, listener: Listener = nobody, *, consent: bool = False
-    ) -> UndoReport:
+    ) -> "UndoReport":
         """Put back what was live before a restore. Needs approval, as a restore does."""
         await listener(Progress("swap", restore_id, 0, 1))
         report = await (await self._restoring()).undo(restore_id, consent=consent)
         logger.info("undone: restore=%s", restore_id)
         return report
 
-    async def restores(self) -> list[UndoPoint]:
+    async def restores(self) -> "list[UndoPoint]":
         """Return what can be undone, newest first."""
         return await (await self._restoring()).undo_points()
 

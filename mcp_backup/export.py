@@ -28,7 +28,7 @@ from mcp_backup.restore.workspace import workspace
 from mcp_backup.sources.capture import export_sql
 from mcp_backup.sources.export_tar import write_tar
 from mcp_backup.sources.source import Component
-from mcp_backup.verbs import ExportReport
+from mcp_backup.verbs_upkeep import ExportReport
 
 _TAR_LEVEL = 3  # zstd's own default: an archive is written once and kept
 

@@ -24,7 +24,8 @@ from mcp_backup.repository.repack import execute
 from mcp_backup.settings import Settings
 from mcp_backup.sources.source import Component
 from mcp_backup.store.append_only import ELSEWHERE
-from mcp_backup.verbs import ForgetReport, JudgedBackup, PruneReport
+from mcp_backup.verbs import PruneReport
+from mcp_backup.verbs_upkeep import ForgetReport, JudgedBackup
 
 logger = logging.getLogger(__name__)
 

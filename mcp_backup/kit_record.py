@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from mcp_backup.durable import write_durably
 from mcp_backup.engine import Engine
-from mcp_backup.verbs import Diagnosis
+from mcp_backup.verbs_upkeep import Diagnosis
 
 _NAME = "recovery-kit.json"
 _VERSION = 1

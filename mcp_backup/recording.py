@@ -28,19 +28,16 @@ from mcp_backup.verbs import (
     BackupReport,
     CheckReport,
     CreateRequest,
-    ForgetReport,
     PruneReport,
-    RestoredTarget,
-    RestorePlan,
-    RestoreReport,
     SourceFinding,
     SourceOutcome,
-    UndoReport,
     VerifyReport,
 )
 
 if TYPE_CHECKING:
     from mcp_backup.drill_facts import DrillReport, WalkReport
+    from mcp_backup.verbs_restores import RestoredTarget, RestorePlan, RestoreReport, UndoReport
+    from mcp_backup.verbs_upkeep import ForgetReport
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +190,7 @@ def _of_check(report: CheckReport) -> _Facts:
     return _Facts("completed" if report.ok else "findings", read=report.read_bytes, message=found)
 
 
-def _of_forgetting(report: ForgetReport) -> _Facts:
+def _of_forgetting(report: "ForgetReport") -> _Facts:
     gone = ", ".join(each.backup_id for each in report.forgotten)
     return _Facts(message=f"forgotten: {len(report.forgotten)} {gone}".rstrip())
 
@@ -202,19 +199,21 @@ def _of_prune(report: PruneReport) -> _Facts:
     return _Facts(message=f"freed: {report.freed_bytes} bytes")
 
 
-def _of_approval(report: RestorePlan) -> _Facts:
+def _of_approval(report: "RestorePlan") -> _Facts:
     return _Facts(backup_id=report.backup_id)
 
 
-def _of_restore(report: RestoreReport) -> _Facts:
+def _of_restore(report: "RestoreReport") -> _Facts:
     return _of_targets(report.restore_id, report.targets, report.backup_id)
 
 
-def _of_undo(report: UndoReport) -> _Facts:
+def _of_undo(report: "UndoReport") -> _Facts:
     return _of_targets(report.restore_id, report.targets)
 
 
-def _of_targets(restore_id: str, targets: Sequence[RestoredTarget], backup_id: str = "") -> _Facts:
+def _of_targets(
+    restore_id: str, targets: "Sequence[RestoredTarget]", backup_id: str = ""
+) -> _Facts:
     sources = tuple(
         RunSource(t.component, t.source, "restored", read=t.size, message=t.path) for t in targets
     )

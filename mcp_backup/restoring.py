@@ -12,7 +12,13 @@ from mcp_backup.restore.plan import Origin
 from mcp_backup.restore.recovery import Recovered
 from mcp_backup.restore.restorer import Restorer
 from mcp_backup.restore.rules import Rules
-from mcp_backup.verbs import RestorePlan, RestoreReport, RestoreRequest, UndoPoint, UndoReport
+from mcp_backup.verbs_restores import (
+    RestorePlan,
+    RestoreReport,
+    RestoreRequest,
+    UndoPoint,
+    UndoReport,
+)
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mcp_backup.terminal import count, moment, seconds, size, table
 from mcp_backup.verbs import (
@@ -9,20 +10,22 @@ from mcp_backup.verbs import (
     BackupPage,
     BackupReport,
     CheckReport,
-    Diagnosis,
-    ExportReport,
-    ForgetReport,
-    PlannedTarget,
     PruneReport,
-    RestorePlan,
-    RestoreReport,
     SourceFinding,
     SourceOutcome,
-    UndoPoint,
-    UndoReport,
     VerifyReport,
     holding,
 )
+
+if TYPE_CHECKING:
+    from mcp_backup.verbs_restores import (
+        PlannedTarget,
+        RestorePlan,
+        RestoreReport,
+        UndoPoint,
+        UndoReport,
+    )
+    from mcp_backup.verbs_upkeep import Diagnosis, ExportReport, ForgetReport
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
 _READ_BACK = {
@@ -119,7 +122,7 @@ def verified(report: VerifyReport) -> list[str]:
     ]
 
 
-def planned(plan: RestorePlan) -> list[str]:
+def planned(plan: "RestorePlan") -> list[str]:
     """Word a plan: what would happen to what, who has it open, and what would be lost."""
     where = "over the live data" if plan.target == "original" else f"into {plan.scratch}"
     what = f"restore {plan.backup_id} {where}"
@@ -146,13 +149,13 @@ def planned(plan: RestorePlan) -> list[str]:
     return lines
 
 
-def _target(target: PlannedTarget) -> tuple[str, ...]:
+def _target(target: "PlannedTarget") -> tuple[str, ...]:
     present = target.live_state == "present"
     now = size(target.live_bytes) if present else target.live_state
     return (target.source, target.action, now, size(target.backup_bytes), target.original)
 
 
-def restored(report: RestoreReport) -> list[str]:
+def restored(report: "RestoreReport") -> list[str]:
     """Word a restore that was done."""
     lines = [
         f"{report.status} {target.source}: {size(target.size)} at {target.path}"
@@ -164,7 +167,7 @@ def restored(report: RestoreReport) -> list[str]:
     return lines
 
 
-def undone(report: UndoReport) -> list[str]:
+def undone(report: "UndoReport") -> list[str]:
     """Word an undo that was done."""
     lines = [f"put back {target.source}: {target.path}" for target in report.targets]
     return [
@@ -173,7 +176,7 @@ def undone(report: UndoReport) -> list[str]:
     ]
 
 
-def undo_points(points: Sequence[UndoPoint]) -> list[str]:
+def undo_points(points: "Sequence[UndoPoint]") -> list[str]:
     """Word the restores that can be undone."""
     if not points:
         return ["no restore can be undone"]
@@ -201,7 +204,7 @@ def checked(report: CheckReport) -> list[str]:
     ]
 
 
-def forgotten(report: ForgetReport) -> list[str]:
+def forgotten(report: "ForgetReport") -> list[str]:
     """Word what retention keeps and why, and what it dropped or would drop."""
     dropped = "to drop" if report.dry_run else "dropped"
     rows = [
@@ -237,12 +240,12 @@ def pruned(report: PruneReport) -> list[str]:
     ]
 
 
-def exported(report: ExportReport) -> list[str]:
+def exported(report: "ExportReport") -> list[str]:
     """Word an export."""
     return [f"{report.path}: {size(report.size)} from {report.backup_id}", report.proof]
 
 
-def diagnosed(diagnoses: Sequence[Diagnosis]) -> list[str]:
+def diagnosed(diagnoses: "Sequence[Diagnosis]") -> list[str]:
     """Word what `doctor` saw, in the order it looked."""
     lines: list[str] = []
     for diagnosis in diagnoses:

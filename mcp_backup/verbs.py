@@ -5,14 +5,14 @@ asked. Sizes are bytes, durations seconds, times aware and UTC.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
 from mcp_backup.manifest import Failure
-from mcp_backup.sources.source import Component, Finding, Holder
+from mcp_backup.sources.source import Component, Finding
 
 _OF_SOURCES = re.compile(r" of [^\d].*")  # "daily 1/30 of databases/notes", not "minimum of 3"
 
@@ -167,99 +167,6 @@ class VerifyReport:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreRequest:
-    """Plan a restore. Empty `components` and `databases` mean everything in the backup."""
-
-    backup_id: str = "latest"
-    components: tuple[Component, ...] = ()
-    databases: tuple[str, ...] = ()
-    target: Literal["original", "scratch"] = "original"
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedTarget:
-    """What a restore would do to one source.
-
-    `lost` says in a sentence what newer data the live side holds that the backup does not, or "".
-    """
-
-    source: str
-    component: Component
-    kind: str
-    original: str
-    live_state: Literal["present", "absent", "damaged"]
-    live_bytes: int
-    backup_bytes: int
-    action: Literal["replace", "create", "stage"]
-    holders: tuple[Holder, ...] = ()
-    lost: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
-    """A restore that could be done: what it saw, what it would do, and until when it holds."""
-
-    plan_id: str
-    backup_id: str
-    snapshot_id: str
-    created: datetime
-    expires: datetime
-    target: Literal["original", "scratch"]
-    targets: tuple[PlannedTarget, ...]
-    scratch: str
-    needed_bytes: int
-    free_bytes: int
-    approval: Literal["none", "human", "elicit", "token"]
-    approved: bool
-    warnings: tuple[str, ...] = ()
-    undoes: str = ""  # the restore whose undo this plans; "" for a restore
-
-
-@dataclass(frozen=True, slots=True)
-class RestoredTarget:
-    """One source, restored: where it is now, how many bytes, and what a person should know."""
-
-    source: str
-    component: Component
-    path: str
-    size: int
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreReport:
-    """A restore, done. `undo_id` is "" when nothing live was touched."""
-
-    restore_id: str
-    plan_id: str
-    backup_id: str
-    status: Literal["restored", "staged"]
-    targets: tuple[RestoredTarget, ...]
-    undo_id: str
-    duration_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class UndoReport:
-    """An undo, done: live data is as it was before the restore."""
-
-    restore_id: str
-    targets: tuple[RestoredTarget, ...]
-    duration_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class UndoPoint:
-    """A restore that can be undone."""
-
-    restore_id: str
-    backup_id: str
-    time: datetime
-    sources: tuple[str, ...]
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class CheckFinding:
     """One thing wrong in the repository: a stable code, the object's name, the fact."""
 
@@ -313,44 +220,6 @@ class PruneReport:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedBackup:
-    """One backup and why it is kept; without `reasons` it may be forgotten."""
-
-    backup_id: str
-    snapshot_id: str
-    time: datetime
-    backup_type: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetReport:
-    """What retention keeps and what it dropped or, in a dry run, would drop; newest first.
-
-    `policy` words the settings it went by, `warnings` what a person should know of them. `prune`
-    is None where nothing was dropped.
-    """
-
-    dry_run: bool
-    policy: str
-    kept: tuple[JudgedBackup, ...]
-    forgotten: tuple[JudgedBackup, ...]
-    warnings: tuple[str, ...]
-    prune: PruneReport | None
-    duration_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """An export, done. `proof` says how it was shown to be exact."""
-
-    backup_id: str
-    path: str
-    size: int
-    proof: str
-
-
-@dataclass(frozen=True, slots=True)
 class InitReport:
     """A repository, made (or found: `created` is False). `sources` counts what is configured."""
 
@@ -358,14 +227,3 @@ class InitReport:
     repository_id: str
     created: bool
     password_file: str
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """One thing `doctor` looked at."""
-
-    level: Literal["ok", "warning", "problem"]
-    subject: str
-    message: str
-    hint: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,8 @@ from mcp_backup.forgetting import forget, prune
 from mcp_backup.place import Place
 from mcp_backup.repository.locks import locked
 from mcp_backup.store.local import LocalStore
-from mcp_backup.verbs import BackupType, CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import BackupType, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.doubles import FOREVER, Fault, FaultyStore, FrozenClock, denied
 from tests.system import System, make_system
 

@@ -26,7 +26,8 @@ from mcp_backup.format.tree import encode_tree, file_node
 from mcp_backup.repository.locks import LockTimes, locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.writer import writing
-from mcp_backup.verbs import BackupType, CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import BackupType, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.system import System, change, make_system, settings_of
 
 FLIP = 1

@@ -74,6 +74,8 @@ LEAVES = {
     "manifest",
     "outline",
     "verbs",
+    "verbs_restores",
+    "verbs_upkeep",
 }
 RUNBOOK = {"runbook"}  # prints and carries out pages for people
 PROOF = {"proof"}  # drills and their evidence; restores into scratch only
@@ -82,6 +84,7 @@ POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore", "alerts"}
 BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY | {"slots"}
 DOORS = {"drill_facts", "errors", "progress", "verbs", "history_facts", "status_report"}
+DOORS |= {"verbs_restores", "verbs_upkeep"}
 TELLING = {"alerts", "metrics", "news"}
 PRINTING = DOORS | {"terminal"}
 
@@ -99,6 +102,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retention": set(),
     "suspicion": {"manifest"} | SOURCE,
     "verbs": {"errors", "manifest"} | SOURCE,
+    "verbs_restores": SOURCE,
+    "verbs_upkeep": {"verbs"},
     "status_report": set(),
     "drill_facts": {"verbs"} | SOURCE,
     **dict.fromkeys(HISTORY, HISTORY | {"errors"}),

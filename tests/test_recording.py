@@ -13,7 +13,8 @@ from mcp_backup.errors import BackupError, UnknownBackup
 from mcp_backup.forgetting import forget, prune
 from mcp_backup.history import Asker, asked_by
 from mcp_backup.progress import Progress
-from mcp_backup.verbs import CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.system import System, count, make_system
 
 ALL = {("databases", "notes"), ("databases", "tasks"), ("config", "project")}

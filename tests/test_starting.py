@@ -61,17 +61,19 @@ def test_a_command_loads_no_server_and_no_library_of_a_database(
 
 
 _RESTORES = {"mcp_backup.restore.journal", "mcp_backup.restore.swap", "mcp_backup.restore.stager"}
+_RESTORES |= {"mcp_backup.verbs_restores"}
 _BACKUPS = {"mcp_backup.backup", "mcp_backup.sources.capture", "mcp_backup.repository.writer"}
 _PROOFS = {"mcp_backup.proof", "mcp_backup.drill_facts"}
-_CHECKS = {"mcp_backup.repository.check"}
+_CHECKS = {"mcp_backup.repository.check", "mcp_backup.verbs_upkeep"}
+_JSON = {"mcp_backup.server.replies"}
 
 
 @pytest.mark.parametrize(
     ("command", "others"),
     [
-        ("create --backup_type incremental --no-verify", _RESTORES | _PROOFS | _CHECKS),
-        ("list", _RESTORES | _PROOFS | _CHECKS | _BACKUPS),
-        ("check", _RESTORES | _PROOFS),
+        ("create --backup_type incremental --no-verify", _RESTORES | _PROOFS | _CHECKS | _JSON),
+        ("list", _RESTORES | _PROOFS | _CHECKS | _BACKUPS | _JSON),
+        ("check", _RESTORES | _PROOFS | _BACKUPS | _JSON),
         ("restore --dry-run", _PROOFS | _CHECKS),
     ],
 )

@@ -15,7 +15,8 @@ from mcp_backup.repository.check import check
 from mcp_backup.settings import Settings
 from mcp_backup.store.local import LocalStore
 from mcp_backup.store.memory import MemoryStore
-from mcp_backup.verbs import BackupReport, BackupType, CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import BackupReport, BackupType, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.doubles import FOREVER, Fault, FaultyStore, How
 from tests.repository.pruning import assert_whole, contents, prune, reopened
 from tests.repository.test_prune import copied, objects, scene

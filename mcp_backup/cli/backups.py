@@ -7,8 +7,6 @@ import typer
 from mcp_backup import terminal_reports
 from mcp_backup.cli.arguments import moment, separated
 from mcp_backup.cli.session import session
-from mcp_backup.server.list_reply import BackupsReply
-from mcp_backup.server.replies import BackupReply, VerifyReply
 from mcp_backup.verbs import BackupType, CreateRequest, Level
 
 FINDINGS = 3
@@ -43,7 +41,7 @@ def create(
         unfinished="No backup was added. What was already stored is used by the next one, "
         "or removed by `mcp-backup prune`.",
     )
-    this.terminal.result(BackupReply.of(report), terminal_reports.created(report))
+    this.answer("replies:BackupReply", report, terminal_reports.created(report))
     whole = report.status == "completed" and report.verification != "findings"
     return 0 if whole and not report.suspect else FINDINGS
 
@@ -74,7 +72,7 @@ def list_backups(  # noqa: PLR0913 - one parameter per flag
         ),
         unfinished="Nothing was changed.",
     )
-    this.terminal.result(BackupsReply.of(page), terminal_reports.listed(page))
+    this.answer("list_reply:BackupsReply", page, terminal_reports.listed(page))
     return 0
 
 
@@ -97,7 +95,7 @@ def verify(
         lambda engine, listener: engine.verify(backup_id or backup, level, listener),
         unfinished="Nothing was changed.",
     )
-    this.terminal.result(VerifyReply.of(report), terminal_reports.verified(report))
+    this.answer("replies:VerifyReply", report, terminal_reports.verified(report))
     return 0 if report.ok else FINDINGS
 
 

@@ -23,7 +23,7 @@ from mcp_backup.progress import Listener
 from mcp_backup.server.replies import RestoreReply, UndoReply
 from mcp_backup.sources.source import Component
 from mcp_backup.terminal import moment
-from mcp_backup.verbs import RestorePlan, RestoreRequest, UndoPoint
+from mcp_backup.verbs_restores import RestorePlan, RestoreRequest, UndoPoint
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine

@@ -7,7 +7,7 @@ import typer
 from mcp_backup import forgetting, terminal_reports
 from mcp_backup.cli.session import Session, session
 from mcp_backup.terminal import count
-from mcp_backup.verbs import ForgetReport
+from mcp_backup.verbs_upkeep import ForgetReport
 
 _DECLINED = 5
 _UNTOUCHED = "Nothing was dropped."

@@ -1,6 +1,6 @@
 """What one invocation of the program runs with, and how it stops."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
@@ -59,6 +59,16 @@ class Session:
                     return await work(engine, listener)
 
         return self.interruptible(lambda: anyio.run(at_work), unfinished=unfinished)
+
+    def answer(self, model: str, report: object, lines: Sequence[str]) -> None:
+        """Print a report: `lines` for people; for programs what the tool answers, a `model`.
+
+        The model is named by its module in `server`, since for people it need not load.
+        """
+        if self.terminal.json:
+            module, _, name = model.partition(":")
+            report = getattr(import_module(f"mcp_backup.server.{module}"), name).of(report)
+        self.terminal.result(report, lines)
 
     def interruptible(self, work: Callable[[], T], *, unfinished: str) -> T:
         """Do the work; on Ctrl-C say what is still true, and exit with the code for that."""

@@ -13,7 +13,7 @@ from mcp_backup.cli.session import Session, session
 from mcp_backup.doctor import diagnose
 from mcp_backup.errors import BackupError
 from mcp_backup.export import export_backup
-from mcp_backup.verbs import Diagnosis
+from mcp_backup.verbs_upkeep import Diagnosis
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from mcp_backup.durable import (
 from mcp_backup.errors import ApprovalRequired, PlanExpired, UnknownPlan
 from mcp_backup.restore.seen import Seen
 from mcp_backup.sources.source import Component, Holder
-from mcp_backup.verbs import PlannedTarget, RestorePlan
+from mcp_backup.verbs_restores import PlannedTarget, RestorePlan
 
 _PLAN_ID = re.compile(r"plan_[0-9a-f]{12}")
 _KEPT_FOR = timedelta(days=7)  # after its end: long enough to be told "expired", not "unknown"

@@ -18,7 +18,7 @@ from mcp_backup.restore.seen import Seen, named
 from mcp_backup.restore.signatures import ABSENT
 from mcp_backup.sources import documents
 from mcp_backup.sources.source import SERVED, Component, Holder, SourceSpec
-from mcp_backup.verbs import PlannedTarget, RestoreRequest
+from mcp_backup.verbs_restores import PlannedTarget, RestoreRequest
 
 _FILES = frozenset({"sqlite", "duckdb"})  # kinds of one file, most of which a restore leaves alone
 

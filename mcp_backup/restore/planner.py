@@ -14,7 +14,7 @@ from mcp_backup.restore.seen import Seen, look
 from mcp_backup.restore.stager import Survey, subtree, survey
 from mcp_backup.sources import capture
 from mcp_backup.sources.source import SERVED, Holder
-from mcp_backup.verbs import PlannedTarget
+from mcp_backup.verbs_restores import PlannedTarget
 
 _ROOM = 16 << 20  # bytes beside the data: journals, directories, a write-ahead log's beginning
 

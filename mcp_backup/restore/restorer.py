@@ -46,7 +46,7 @@ from mcp_backup.restore.workspace import RESTORES
 from mcp_backup.sources import capture
 from mcp_backup.sources.confined import refuse_links
 from mcp_backup.sources.source import SERVED, SourceSpec
-from mcp_backup.verbs import (
+from mcp_backup.verbs_restores import (
     RestoredTarget,
     RestorePlan,
     RestoreReport,

@@ -23,7 +23,7 @@ from mcp_backup.restore.plan import Choice, Origin, live_file
 from mcp_backup.restore.stager import stage
 from mcp_backup.restore.workspace import half_made, make_partial, remove_tree
 from mcp_backup.sources.source import Component
-from mcp_backup.verbs import RestoredTarget
+from mcp_backup.verbs_restores import RestoredTarget
 
 _SNAPSHOT = "snapshot"  # where a snapshot without sources goes
 

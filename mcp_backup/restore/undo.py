@@ -29,7 +29,7 @@ from mcp_backup.restore.journal import (
 from mcp_backup.restore.signatures import ABSENT
 from mcp_backup.restore.swap import Swap, sweep
 from mcp_backup.sources.source import PIECEWISE
-from mcp_backup.verbs import UndoPoint
+from mcp_backup.verbs_restores import UndoPoint
 
 
 async def undo(

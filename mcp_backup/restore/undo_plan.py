@@ -18,7 +18,7 @@ from mcp_backup.restore.seen import Seen, look
 from mcp_backup.restore.undo import size_of
 from mcp_backup.sources import capture
 from mcp_backup.sources.source import Holder
-from mcp_backup.verbs import PlannedTarget, RestorePlan
+from mcp_backup.verbs_restores import PlannedTarget, RestorePlan
 
 
 @dataclass(frozen=True, slots=True)

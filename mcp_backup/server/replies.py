@@ -8,23 +8,22 @@ plain strings. Nothing here knows MCP; the terminal's `--json` prints the same m
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 
 from mcp_backup.server.wording import clipped, readable, sentence
 from mcp_backup.sources.source import Holder
-from mcp_backup.verbs import (
-    BackupReport,
-    PlannedTarget,
-    RestoredTarget,
-    RestorePlan,
-    RestoreReport,
-    SourceFinding,
-    SourceOutcome,
-    UndoReport,
-    VerifyReport,
-)
+from mcp_backup.verbs import BackupReport, SourceFinding, SourceOutcome, VerifyReport
+
+if TYPE_CHECKING:
+    from mcp_backup.verbs_restores import (
+        PlannedTarget,
+        RestoredTarget,
+        RestorePlan,
+        RestoreReport,
+        UndoReport,
+    )
 
 
 class Reply(BaseModel):
@@ -178,7 +177,7 @@ class TargetReply(Reply):
     lost: str
 
     @classmethod
-    def planned(cls, target: PlannedTarget, rows: int | None) -> Self:
+    def planned(cls, target: "PlannedTarget", rows: int | None) -> Self:
         """Tell what would happen."""
         return cls(
             source=target.source,
@@ -193,7 +192,7 @@ class TargetReply(Reply):
         )
 
     @classmethod
-    def done(cls, target: RestoredTarget, action: Literal["restored", "staged"]) -> Self:
+    def done(cls, target: "RestoredTarget", action: Literal["restored", "staged"]) -> Self:
         """Tell what happened."""
         return cls(
             source=target.source,
@@ -231,7 +230,7 @@ class RestoreReply(Reply):
     next_step: str
 
     @classmethod
-    def planned(cls, plan: RestorePlan, rows: int | None = None) -> Self:
+    def planned(cls, plan: "RestorePlan", rows: int | None = None) -> Self:
         """Tell a plan: nothing has been changed."""
         return cls(
             status="planned",
@@ -252,7 +251,7 @@ class RestoreReply(Reply):
         )
 
     @classmethod
-    def done(cls, report: RestoreReport, rows: int | None = None) -> Self:
+    def done(cls, report: "RestoreReport", rows: int | None = None) -> Self:
         """Tell a restore that happened."""
         staged = report.status == "staged"
         undo = f"To put the previous data back: undo_restore with restore_id={report.undo_id}."
@@ -284,7 +283,7 @@ class PutBackReply(Reply):
     size_bytes: int
 
     @classmethod
-    def of(cls, target: RestoredTarget) -> Self:
+    def of(cls, target: "RestoredTarget") -> Self:
         """Tell what was put back."""
         return cls(
             source=target.source,
@@ -303,7 +302,7 @@ class UndoReply(Reply):
     duration_seconds: float
 
     @classmethod
-    def of(cls, report: UndoReport, rows: int | None = None) -> Self:
+    def of(cls, report: "UndoReport", rows: int | None = None) -> Self:
         """Tell an undo."""
         return cls(
             restore_id=report.restore_id,
@@ -313,7 +312,7 @@ class UndoReply(Reply):
         )
 
 
-def _how_to_go_on(plan: RestorePlan) -> str:
+def _how_to_go_on(plan: "RestorePlan") -> str:
     again = f"call restore_backup with plan_id={plan.plan_id}"
     if plan.undoes:
         again = f"call undo_restore with restore_id={plan.undoes}"

@@ -16,7 +16,7 @@ from mcp_backup.server.replies import (
     VerifyReply,
 )
 from mcp_backup.server.wording import size
-from mcp_backup.verbs import UndoPoint
+from mcp_backup.verbs_restores import UndoPoint
 
 _VERIFICATION = {
     "passed": "read back and verified",

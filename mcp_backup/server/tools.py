@@ -35,7 +35,8 @@ from mcp_backup.server.summaries import (
 )
 from mcp_backup.server.updates import Updates
 from mcp_backup.sources.source import Component
-from mcp_backup.verbs import BackupType, CreateRequest, Level, RestorePlan, RestoreRequest
+from mcp_backup.verbs import BackupType, CreateRequest, Level
+from mcp_backup.verbs_restores import RestorePlan, RestoreRequest
 
 DEFAULT_LIMIT = 10  # backups in a page: with their names and text about 1,000 tokens
 

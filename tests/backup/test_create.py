@@ -13,7 +13,8 @@ from mcp_backup.errors import NothingBackedUp, StoreFull, UnknownSource
 from mcp_backup.place import Place
 from mcp_backup.progress import Progress
 from mcp_backup.store.local import LocalStore
-from mcp_backup.verbs import BackupReport, BackupType, CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import BackupReport, BackupType, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.doubles import FOREVER, Fault, FaultyStore, FrozenClock, How, full
 from tests.system import System, change, make_database, make_system, settled
 

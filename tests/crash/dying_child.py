@@ -17,7 +17,7 @@ import anyio
 
 from mcp_backup.errors import BackupError
 from mcp_backup.restore.journal import Steps
-from mcp_backup.verbs import RestoreRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.restore.bench import bench
 from tests.system import System, settings_of
 

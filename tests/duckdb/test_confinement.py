@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_backup.verbs import RestoreRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.duckdb.ducks import run
 from tests.duckdb.system import memories
 from tests.duckdb.test_restore import system as system

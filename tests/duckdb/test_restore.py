@@ -12,7 +12,8 @@ import pytest
 from mcp_backup.doctor import diagnose
 from mcp_backup.errors import TargetBusy
 from mcp_backup.sources.source import Evidence
-from mcp_backup.verbs import BackupReport, CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import BackupReport, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.duckdb.ducks import holding, run
 from tests.duckdb.system import make_system, memories, system_at
 from tests.duckdb.test_capture import newer

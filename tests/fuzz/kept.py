@@ -23,7 +23,7 @@ from mcp_backup.sources import keeping, postgres_ours, sqlite_undo, workflows
 from mcp_backup.sources.duckdb_layout import read_kept
 from mcp_backup.sources.source import Component, SourceSpec
 from mcp_backup.tokens import PREFIX, TokenStore
-from mcp_backup.verbs import RestorePlan
+from mcp_backup.verbs_restores import RestorePlan
 
 PLAN = "plan_0123456789ab"
 _NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

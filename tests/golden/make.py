@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 import anyio
 
 from mcp_backup import __version__
-from mcp_backup.verbs import CreateRequest, RestoreRequest
+from mcp_backup.verbs import CreateRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.doubles import FrozenClock
 from tests.system import System, change, make_system
 

@@ -25,7 +25,8 @@ from mcp_backup.manifest import PATH as MANIFEST
 from mcp_backup.recording import told_by_repository
 from mcp_backup.repository.repository import Repository
 from mcp_backup.status import status
-from mcp_backup.verbs import Level, RestoreRequest
+from mcp_backup.verbs import Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.repository.packing import MTIME, save_index, save_pack
 from tests.system import System
 

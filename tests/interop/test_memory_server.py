@@ -9,7 +9,8 @@ from mcp_backup.opening import initialise, opened
 from mcp_backup.settings import Settings
 from mcp_backup.settings_sections import RepositorySettings
 from mcp_backup.settings_workflows import WorkflowSettings
-from mcp_backup.verbs import CreateRequest, RestoreRequest
+from mcp_backup.verbs import CreateRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.interop.npm import NODE
 from tests.interop.npm import installed as installed
 

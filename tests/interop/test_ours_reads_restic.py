@@ -11,7 +11,8 @@ from mcp_backup.errors import IntegrityError, UsageError
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId
 from mcp_backup.opening import initialise
-from mcp_backup.verbs import BackupEntry, CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import BackupEntry, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.interop.conftest import Restic
 from tests.system import System, make_system, settings_of
 

@@ -17,7 +17,8 @@ import pytest
 
 from mcp_backup.settings_sections import ConfigSettings
 from mcp_backup.sources.source import Component
-from mcp_backup.verbs import BackupType, CreateRequest, Level, RestoreRequest
+from mcp_backup.verbs import BackupType, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.interop.conftest import Restic
 from tests.system import System, bodies, change, make_system, settled
 

@@ -15,7 +15,8 @@ from mcp_backup.errors import RestoreError, SourceUnreadable, StagingRejected, T
 from mcp_backup.opening import initialise, opened
 from mcp_backup.sources.postgres_beside import discard, prepare
 from mcp_backup.sources.postgres_swap import keep, place, put_back
-from mcp_backup.verbs import CreateRequest, RestoreReport, RestoreRequest
+from mcp_backup.verbs import CreateRequest
+from mcp_backup.verbs_restores import RestoreReport, RestoreRequest
 from tests.postgres.conftest import Live, Server
 from tests.postgres.test_capture import captured, staged
 from tests.restore.bench import bench

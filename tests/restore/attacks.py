@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcp_backup.errors import BackupError
 from mcp_backup.restore.journal import Steps
-from mcp_backup.verbs import RestoreRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.restore.bench import bench, restorer_on
 from tests.system import System
 

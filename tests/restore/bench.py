@@ -16,7 +16,8 @@ from mcp_backup.restore.journal import Steps, nothing
 from mcp_backup.restore.plan import Origin
 from mcp_backup.restore.restorer import Restorer
 from mcp_backup.restore.rules import Rules
-from mcp_backup.verbs import CreateRequest, RestorePlan, RestoreReport, RestoreRequest
+from mcp_backup.verbs import CreateRequest
+from mcp_backup.verbs_restores import RestorePlan, RestoreReport, RestoreRequest
 from tests.system import System
 
 

@@ -15,7 +15,7 @@ from mcp_backup.errors import ApprovalRequired, PlanExpired, UnknownPlan
 from mcp_backup.restore.approval import PlanStore, Stored, new_plan_id
 from mcp_backup.restore.seen import Seen
 from mcp_backup.sources.source import Component, Holder
-from mcp_backup.verbs import PlannedTarget, RestorePlan
+from mcp_backup.verbs_restores import PlannedTarget, RestorePlan
 from tests.doubles import FrozenClock
 
 CLOCK = FrozenClock()

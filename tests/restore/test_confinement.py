@@ -18,7 +18,7 @@ import pytest
 from mcp_backup.errors import BackupError, RestoreError
 from mcp_backup.settings_sections import DatabaseSettings
 from mcp_backup.sources.source import Component
-from mcp_backup.verbs import RestoreRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.restore.attacks import Attack, attacked, hard_linked, linked, outside, restored, tree
 from tests.restore.bench import bench, restorer_on
 from tests.system import System, bodies, change, settings_of

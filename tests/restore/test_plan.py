@@ -18,7 +18,7 @@ from mcp_backup.sources.source import (
     Holder,
     SourceSpec,
 )
-from mcp_backup.verbs import RestoreRequest
+from mcp_backup.verbs_restores import RestoreRequest
 
 TAKEN = datetime(2026, 11, 22, 11, 0, tzinfo=UTC)
 

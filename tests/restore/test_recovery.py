@@ -9,7 +9,7 @@ from mcp_backup.restore.journal import Steps, read_all
 from mcp_backup.restore.turn import turn
 from mcp_backup.restore.undo import prune
 from mcp_backup.sources.source import Component
-from mcp_backup.verbs import RestoreRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.doubles import FrozenClock
 from tests.restore.bench import bench, restorer_on, state_of
 from tests.system import System, bodies, change

@@ -14,7 +14,7 @@ from mcp_backup.restore.examining import Means
 from mcp_backup.restore.plan import Origin
 from mcp_backup.restore.scratch import restore_to_scratch, sweep_scratch
 from mcp_backup.store.memory import MemoryStore
-from mcp_backup.verbs import RestoreRequest
+from mcp_backup.verbs_restores import RestoreRequest
 from tests.repository.packing import new_repository, save_backup
 from tests.restore.bench import bench, restorer_on
 from tests.system import System, bodies

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from mcp_backup.server.replies import PutBackReply, VerifyReply
 from mcp_backup.server.summaries import verify_summary
 from mcp_backup.sources.source import Component
-from mcp_backup.verbs import Level, RestoredTarget, SourceFinding, VerifyReport
+from mcp_backup.verbs import Level, SourceFinding, VerifyReport
+from mcp_backup.verbs_restores import RestoredTarget
 from tests.server.conftest import ERAS, Era, Machine, answered
 
 FORMATS = jsonschema.FormatChecker()

@@ -32,14 +32,11 @@ from mcp_backup.verbs import (
     BackupReport,
     BackupType,
     Level,
-    PlannedTarget,
-    RestoredTarget,
-    RestorePlan,
     SourceFinding,
     SourceOutcome,
-    UndoReport,
     VerifyReport,
 )
+from mcp_backup.verbs_restores import PlannedTarget, RestoredTarget, RestorePlan, UndoReport
 from tests.server.conftest import Machine, text_of
 
 TOOL_LIST_TOKENS = 4000

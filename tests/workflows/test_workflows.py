@@ -12,7 +12,8 @@ from mcp_backup.errors import NothingBackedUp, PlanExpired, RolledBack, UsageErr
 from mcp_backup.opening import initialise, opened
 from mcp_backup.settings import Settings
 from mcp_backup.settings_workflows import WorkflowSettings
-from mcp_backup.verbs import BackupType, CreateRequest, RestorePlan, RestoreReport, RestoreRequest
+from mcp_backup.verbs import BackupType, CreateRequest
+from mcp_backup.verbs_restores import RestorePlan, RestoreReport, RestoreRequest
 from tests.workflows.conftest import Keeper, flow
 
 
