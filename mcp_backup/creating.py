@@ -4,17 +4,19 @@ What it takes is loaded when a backup is asked for, as with every verb that move
 looks does not wait for it.
 """
 
+import fcntl
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
-from filelock import FileLock
+import anyio
 
 from mcp_backup import __version__
 from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
@@ -48,6 +50,7 @@ _COMPONENTS = {
 }
 _OURS = frozenset({"digest", "size", "integrity", "staging-rejected"})  # codes that blame storage
 _LARGE = 64 << 20  # bytes of databases for which worker processes are started ahead
+_POLL_SECONDS = 0.01  # a commit takes some hundredths of a second
 _LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
 
 
@@ -157,9 +160,7 @@ async def _commit(
     started: datetime,
 ) -> Backup:
     """Name the backup and commit it; two at once on one machine never share a name."""
-    lock = FileLock(engine.state / "commit.lock", thread_local=False, mode=0o600)
-    await to_thread.run_sync(lock.acquire)
-    try:
+    async with _alone(engine.state / "commit.lock"):
         failed = any(record.outcome == "failed" for record in records)
         manifest = Manifest(
             backup_id=await engine.catalog.next_backup_id(started),
@@ -172,7 +173,28 @@ async def _commit(
         )
         snapshot = new_snapshot(manifest, started, engine.place.hostname, engine.place.username)
         identity = await archiver.commit(manifest, snapshot)
-    finally:
-        lock.release()
     logger.info("snapshot added: backup=%s snapshot=%s", manifest.backup_id, identity.hex()[:8])
     return Backup(identity, snapshot)
+
+
+@asynccontextmanager
+async def _alone(file: Path) -> AsyncIterator[None]:
+    """Hold the kernel's lock on a file for the block; it ends with its process.
+
+    No thread waits for it, since whoever has it may need that thread to go on.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _taken(descriptor):  # noqa: ASYNC110 - another process may have it
+            await anyio.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

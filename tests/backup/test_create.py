@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from mcp_backup.errors import NothingBackedUp, StoreFull, UnknownSource
 from mcp_backup.place import Place
@@ -211,6 +212,15 @@ async def test_two_engines_back_up_into_one_repository_at_once(system: System) -
         assert len({report.backup_id for report in reports}) == 2
         for report in reports:
             assert (await one.verify(report.backup_id, Level.DATA)).ok
+
+
+async def test_backups_of_one_engine_at_once_are_named_one_after_the_other(system: System) -> None:
+    to_thread.current_default_thread_limiter().total_tokens = 1  # as if all others were taken
+    async with system.engine() as engine:
+        reports = await asyncio.gather(*(engine.create(CreateRequest()) for _ in range(3)))
+        names = [backup.backup_id for backup in await engine.catalog.backups()]
+    assert sorted(report.backup_id for report in reports) == sorted(names)
+    assert len(set(names)) == 3
 
 
 async def test_a_backup_never_relies_on_what_a_failing_one_beside_it_has_not_indexed(
