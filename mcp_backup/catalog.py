@@ -299,17 +299,12 @@ class Catalog:
         Raises:
             IntegrityError: the manifest names it, and the snapshot does not have it.
         """
-        nodes, node = await self.root(backup), None
-        for part in path.split("/"):
-            node = nodes.get(part)
-            if node is None or node.subtree is None:
-                raise IntegrityError(
-                    f"backup {backup.backup_id} has no directory {path!r}",
-                    hint="Run `mcp-backup check`, and use another backup.",
-                )
-            nodes = {n.name: n for n in await self.repository.load_tree(node.subtree)}
-        assert node is not None
-        return node
+        nodes, (*outer, last) = await self.root(backup), path.split("/")
+        for part in outer:
+            subtree = _directory(backup, nodes, part, path).subtree
+            assert subtree is not None
+            nodes = {node.name: node for node in await self.repository.load_tree(subtree)}
+        return _directory(backup, nodes, last, path)
 
     async def page(self, wanted: Filter, limit: int, cursor: str) -> BackupPage:
         """Return one page, newest first; `cursor` is the previous page's `next_cursor`."""
@@ -333,6 +328,16 @@ class Catalog:
     async def _holds(self, backup: Backup, source: str) -> bool:
         outline = await self.outline(backup)
         return outline is not None and any(each.name == source for each in outline.sources)
+
+
+def _directory(backup: Backup, nodes: Mapping[str, Node], name: str, path: str) -> Node:
+    node = nodes.get(name)
+    if node is None or node.subtree is None:
+        raise IntegrityError(
+            f"backup {backup.backup_id} has no directory {path!r}",
+            hint="Run `mcp-backup check`, and use another backup.",
+        )
+    return node
 
 
 def _age(backup: Backup) -> tuple[datetime, SnapshotId]:

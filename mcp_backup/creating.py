@@ -22,11 +22,12 @@ from mcp_backup import __version__
 from mcp_backup.backup.archiver import Archiver, Known, new_snapshot
 from mcp_backup.backup.segments import SegmentCache
 from mcp_backup.catalog import Backup
-from mcp_backup.errors import SourceError, UnknownSource, UsageError
+from mcp_backup.errors import ObjectMissing, SourceError, UnknownSource, UsageError
 from mcp_backup.manifest import Failure, Manifest, SourceRecord
 from mcp_backup.outcomes import backup_report, refuse_if_all_failed
 from mcp_backup.progress import Listener
 from mcp_backup.repository.locks import locked
+from mcp_backup.repository.objects import object_name
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.writer import writing
 from mcp_backup.restore.workspace import workspace
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_Found = tuple[Backup, Known]  # where it was found
 _COMPONENTS = {
     BackupType.FULL: frozenset(Component),
     BackupType.INCREMENTAL: frozenset(Component),
@@ -58,14 +60,18 @@ async def create(engine: "Engine", request: CreateRequest, listener: Listener) -
     """Back up now; see `Engine.create`."""
     specs = _chosen(engine, request)
     started, began = engine.place.now(), monotonic()
-    marks = [""] * len(specs)
+    marks, known = [""] * len(specs), list[_Found | None]()
 
     trusted = request.backup_type is not BackupType.FULL
     load_index = partial(engine.index_cache.load, trusted=trusted)
 
+    async def know() -> None:
+        known[:] = [await _known(engine, spec) for spec in specs]
+
     async def prepare() -> None:
         async with task_group() as tasks:
             tasks.start_soon(load_index)
+            tasks.start_soon(know)
             if request.backup_type is BackupType.INCREMENTAL:
                 with suppress(SourceError):  # which the capture meets again, and tells
                     marks[:] = await fingerprints(specs)
@@ -80,9 +86,9 @@ async def create(engine: "Engine", request: CreateRequest, listener: Listener) -
     ):
         segments = SegmentCache(engine.state / "segments", engine.repository, whole=not trusted)
         archiver = Archiver(engine.repository, writer, pool, scratch, segments)
-        for spec, mark in zip(specs, marks, strict=True):
-            known = await _known(engine, spec)
-            await archiver.add(spec, listener, known, mark=mark)
+        for spec, found, mark in zip(specs, known, marks, strict=True):
+            there = await _still_there(engine, spec, found)
+            await archiver.add(spec, listener, there, mark=mark)
         records = archiver.archive.records
         refuse_if_all_failed(records)
         await archiver.flush()  # so that a manifest shares no pack with what it is about
@@ -118,14 +124,25 @@ def _chosen(engine: "Engine", request: CreateRequest) -> list[SourceSpec]:
     return specs
 
 
-async def _known(engine: "Engine", spec: SourceSpec) -> Known | None:
+async def _known(engine: "Engine", spec: SourceSpec) -> _Found | None:
     """Return the source as the newest backup that has it knows it."""
     found = await engine.catalog.newest(spec, engine.hostname)
     if found is None:
         return None
     backup, record = found
     ours = backup.snapshot.hostname == engine.hostname
-    return Known(record, await engine.catalog.tree(backup, record.tree), ours)
+    return backup, Known(record, await engine.catalog.tree(backup, record.tree), ours)
+
+
+async def _still_there(engine: "Engine", spec: SourceSpec, found: _Found | None) -> Known | None:
+    """Return what was found before the lock was ours, unless that backup was dropped meanwhile."""
+    if found is None:
+        return None
+    try:
+        await engine.repository.store.size(object_name("snapshots", found[0].id))
+    except ObjectMissing:
+        found = await _known(engine, spec)
+    return found[1] if found else None
 
 
 async def _read_back(

@@ -283,7 +283,7 @@ class Repository:
         self._index_current = False
 
     async def _loaded_index(self) -> BlobIndex:
-        there = {IndexId(identity_in(name)) for name in await self.store.objects("index/")}
+        there = {IndexId(identity_in(name)) for name in await self.store.names("index/")}
         if self._index is None or self._indexed - there:
             index, indexed = BlobIndex(), set[IndexId]()
         else:

@@ -49,7 +49,7 @@ class LocalStore:
         """Speak for the directory `root`; nothing is looked at or made yet."""
         self._root = root
         self._swept: set[Path] = set()
-        self._named: Set[str] = frozenset()  # what was listed the last time needs no second look
+        self._named: dict[str, Set[str]] = {}  # what was listed before needs no second look
 
     @property
     def location(self) -> str:
@@ -232,10 +232,10 @@ class LocalStore:
         with self._translated("list", prefix or self.location):
             for directory in _directories(prefix):
                 there |= {directory + name for name in self._listed(directory)}
-            known = self._named
+            known = self._named.get(prefix, frozenset())
             new = {name for name in there - known if is_object_name(name) and self._is_file(name)}
         if new or not known <= there:
-            self._named = known = (known & there) | new
+            self._named[prefix] = known = (known & there) | new
         return known
 
     def _is_file(self, name: str) -> bool:
