@@ -8,6 +8,7 @@ Source: restic design, "Repository Format".
 
 import re
 from hashlib import sha256
+from struct import Struct
 from typing import NewType
 
 from mcp_backup.errors import IntegrityError
@@ -21,6 +22,7 @@ SnapshotId = NewType("SnapshotId", bytes)  # SHA-256 of the snapshot file as sto
 LockId = NewType("LockId", bytes)  # SHA-256 of the lock file as stored
 KeyId = NewType("KeyId", bytes)  # SHA-256 of the key file as stored
 
+_ID = Struct("32s")
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,7 +49,7 @@ def unhex(text: object) -> bytes:
 
 def split(ids: bytes | bytearray) -> list[BlobId]:
     """Return the blob ids, 32 bytes each, that lie end to end."""
-    return [BlobId(bytes(ids[at : at + ID_SIZE])) for at in range(0, len(ids), ID_SIZE)]
+    return [blob for (blob,) in _ID.iter_unpack(ids)]
 
 
 def short(identity: bytes) -> str:

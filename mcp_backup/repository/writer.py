@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 from mmap import MAP_PRIVATE, mmap
+from operator import itemgetter
 
 import anyio
 from anyio import to_thread
@@ -37,6 +38,7 @@ from mcp_backup.tasks import task_group
 
 _INDEX_BLOBS = 8_000  # under restic's 50,000: to make or read an index file takes 700 bytes a blob
 _BUFFER = TARGET_SIZE + 2 * SLOT_SIZE  # seldom outgrown; what is not used costs nothing
+_BLOB = itemgetter(1)  # of a pack's entry
 _UPLOADS = 1  # a pack being stored beside the one being filled: bounds memory to two packs
 
 
@@ -297,8 +299,8 @@ class Writer:
         self.totals.stored += len(sealed)
         self._repository.index_written(identity, listings)
         for listing in listings:
-            for kind, blob, *_ in listing.entries:
-                self._claimed[kind].discard(blob)
+            kind = listing.entries[0].kind  # of all in a pack
+            self._claimed[kind].difference_update(map(_BLOB, listing.entries))
 
 
 def _chosen(pairs: Sequence[int], places: Sequence[int]) -> list[int]:
