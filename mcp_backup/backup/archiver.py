@@ -182,6 +182,7 @@ class Archiver:
             if handout := handout_of(self._repository, spec):
                 read = replace(spec, path=str(await handed_out(handout, spec, copies)))
             async with captured(read, self._pool.arena, scratch) as capture:
+                before = await self._before(spec, known)  # while the worker starts
                 evidence = await reading.run(capture, spec, listener)
             if read is not spec:  # a copy's fingerprint says nothing of what is live
                 files = tuple(replace(file, original=spec.path) for file in evidence.files)
@@ -190,9 +191,7 @@ class Archiver:
             reading.release()
             await clear(copies)
         notes, churn = evidence.notes + ((told(cut),) if cut.pays else ()), tuple[Changed, ...]()
-        if known and spec.component is Component.DATABASES:
-            assert known.tree.subtree is not None
-            before = await self._repository.load_tree(known.tree.subtree)
+        if known and before:
             keep_times(reading.root, before)
             churn = observed(known.record, before, reading.root, reading.chunk_size)
         subtree = await save_directory(reading.root, self._writer)
@@ -214,6 +213,13 @@ class Archiver:
             failure=None,
             churn=churn,
         )
+
+    async def _before(self, spec: SourceSpec, known: Known | None) -> Sequence[Node]:
+        """Return what the last backup stored of a database; nothing of other sources."""
+        if known is None or spec.component is not Component.DATABASES:
+            return ()
+        assert known.tree.subtree is not None
+        return await self._repository.load_tree(known.tree.subtree)
 
 
 class _Reading:
