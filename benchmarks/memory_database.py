@@ -95,24 +95,39 @@ def _size(connection: sqlite3.Connection) -> int:
 
 
 def edit(path: Path, seed: int, updates: int = 1_500, inserts: int = 2_000) -> None:
-    """Do a day's work: scattered row edits, and new rows at the end."""
+    """Do a day's work: edits of rows scattered over both tables, and new rows as `make` adds them.
+
+    Every row is as likely to be edited as any other. A conversation keeps its text, so that the
+    full-text index is right; an embedding is made anew.
+    """
     chance = random.Random(seed)
     text = _sentences(chance)
     connection = sqlite3.connect(path, isolation_level=None)
     last = connection.execute("SELECT max(id) FROM conversations").fetchone()[0]
+    vectors = connection.execute("SELECT max(id) FROM embeddings").fetchone()[0]
     connection.execute("BEGIN")
     for _ in range(updates):
-        row = chance.randint(1, last)
-        connection.execute(
-            "UPDATE conversations SET balance = balance + 1, role = ? WHERE id = ?",
-            (chance.choice("uab"), row),
-        )
+        row = chance.randint(1, last + vectors)
+        if row > last:
+            connection.execute(
+                "UPDATE embeddings SET vector = ? WHERE id = ?", (_vector(chance), row - last)
+            )
+        else:
+            connection.execute(
+                "UPDATE conversations SET balance = balance + 1, role = ? WHERE id = ?",
+                (chance.choice("uab"), row),
+            )
     for number in range(1, inserts + 1):
-        content = next(text)
+        content, agent = next(text), f"agent-{chance.randrange(50)}"
         connection.execute(
             "INSERT INTO conversations VALUES (?,?,?,?,?,0)",
-            (last + number, f"agent-{chance.randrange(50)}", last * 1.5, "u", content),
+            (last + number, agent, last * 1.5, "u", content),
         )
+        if number % 3 == 1:
+            connection.execute(
+                "INSERT INTO embeddings (conversation, vector) VALUES (?,?)",
+                (last + number, _vector(chance)),
+            )
         connection.execute(
             "INSERT INTO search (rowid, content) VALUES (?,?)", (last + number, content)
         )
