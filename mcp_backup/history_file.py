@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE UNIQUE INDEX IF NOT EXISTS one_run_per_slot ON runs (verb, slot, attempt) WHERE slot <> '';
 CREATE INDEX IF NOT EXISTS runs_by_time ON runs (begun);
 CREATE INDEX IF NOT EXISTS runs_under_way ON runs (id) WHERE outcome = 'running';
+CREATE INDEX IF NOT EXISTS runs_that_verified ON runs (id) WHERE verb = 'verify';
 CREATE TABLE IF NOT EXISTS sources (
     run INTEGER NOT NULL, component TEXT NOT NULL, name TEXT NOT NULL, outcome TEXT NOT NULL,
     read INTEGER NOT NULL, added INTEGER NOT NULL, duration REAL NOT NULL,
