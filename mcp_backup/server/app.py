@@ -1,7 +1,7 @@
 """The server, built: its tools, its instructions, and the life of its engine."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,6 @@ from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
 
 from mcp_backup import __version__
-from mcp_backup.news import alerting
 from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.server.limits import limit_calls
 from mcp_backup.server.prompts import add_prompts
@@ -63,7 +62,7 @@ def build_server(
     async def lifespan(_: MCPServer[None]) -> AsyncIterator[None]:
         async with (
             keeper.running(),
-            alerting(keeper.engine, alerted) if alerted else nullcontext(),
+            _alerting(keeper, alerted) if alerted and alerted.alerts else nullcontext(),
             scheduling(keeper) if scheduled else nullcontext(),
             updates.watching(keeper),
         ):
@@ -83,6 +82,12 @@ def build_server(
     add_resources(built, keeper.engine, updates)
     add_prompts(built, keeper.engine)
     return built
+
+
+def _alerting(keeper: EngineKeeper, settings: "Settings") -> AbstractAsyncContextManager[None]:
+    news = import_module("mcp_backup.news")  # not loaded where nobody is told
+    telling: AbstractAsyncContextManager[None] = news.alerting(keeper.engine, settings)
+    return telling
 
 
 def add_backup_tools(

@@ -1,12 +1,14 @@
 """The answer of `run_drill`: for programs, and in a few lines of text."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import AwareDatetime
 
-from mcp_backup.drill_facts import DrilledSource, DrillReport
 from mcp_backup.server.replies import FindingReply, Reply
 from mcp_backup.server.wording import clipped, size
+
+if TYPE_CHECKING:
+    from mcp_backup.drill_facts import DrilledSource, DrillReport
 
 
 class DrilledReply(Reply):
@@ -23,7 +25,7 @@ class DrilledReply(Reply):
     reason: str
 
     @classmethod
-    def of(cls, result: DrilledSource) -> Self:
+    def of(cls, result: "DrilledSource") -> Self:
         """Tell of one copy."""
         return cls(
             source=result.source,
@@ -53,7 +55,7 @@ class DrillReply(Reply):
     omitted: int
 
     @classmethod
-    def of(cls, report: DrillReport, rows: int | None = None) -> Self:
+    def of(cls, report: "DrillReport", rows: int | None = None) -> Self:
         """Tell a drill; what failed comes first."""
         results = sorted(report.results, key=lambda each: each.outcome == "proven")
         findings = list(report.every_finding())

@@ -1,12 +1,14 @@
 """The answer of `backup_status`: for programs, and in a few lines of text."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import AwareDatetime
 
 from mcp_backup.server.replies import Reply
 from mcp_backup.server.wording import clipped, size
-from mcp_backup.status_report import SourceStatus, StatusReport
+
+if TYPE_CHECKING:
+    from mcp_backup.status_report import SourceStatus, StatusReport
 
 
 class SourceStatusReply(Reply):
@@ -26,7 +28,7 @@ class SourceStatusReply(Reply):
     cut: str
 
     @classmethod
-    def of(cls, source: SourceStatus) -> Self:
+    def of(cls, source: "SourceStatus") -> Self:
         """Tell of one source."""
         return cls(
             source=source.source,
@@ -73,7 +75,7 @@ class StatusReply(Reply):
     omitted: int
 
     @classmethod
-    def of(cls, report: StatusReport, rows: int | None = None) -> Self:
+    def of(cls, report: "StatusReport", rows: int | None = None) -> Self:
         """Tell the status; overdue sources come first."""
         sources = sorted(report.sources, key=lambda each: (not each.overdue, not each.failure))
         lists = (

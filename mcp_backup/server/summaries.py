@@ -4,6 +4,7 @@ Everything needed to go on is in them: ids, what failed and why, the next step.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from mcp_backup.server.list_reply import BackupsReply, EntryReply
 from mcp_backup.server.replies import (
@@ -16,7 +17,9 @@ from mcp_backup.server.replies import (
     VerifyReply,
 )
 from mcp_backup.server.wording import size
-from mcp_backup.verbs_restores import UndoPoint
+
+if TYPE_CHECKING:
+    from mcp_backup.verbs_restores import UndoPoint
 
 _VERIFICATION = {
     "passed": "read back and verified",
@@ -79,7 +82,7 @@ def restore_question(reply: RestoreReply) -> str:
     )
 
 
-def undo_question(point: UndoPoint) -> str:
+def undo_question(point: "UndoPoint") -> str:
     """Ask a person whether to take a restore back."""
     return (
         f"Take back the restore {point.restore_id} of {point.time:%Y-%m-%d %H:%M} UTC?\n"

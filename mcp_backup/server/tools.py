@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from anyio import to_thread
 from mcp.server.mcpserver import Context, ElicitationResult, Resolve
@@ -36,7 +36,9 @@ from mcp_backup.server.summaries import (
 from mcp_backup.server.updates import Updates
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import BackupType, CreateRequest, Level
-from mcp_backup.verbs_restores import RestorePlan, RestoreRequest
+
+if TYPE_CHECKING:
+    from mcp_backup.verbs_restores import RestorePlan
 
 DEFAULT_LIMIT = 10  # backups in a page: with their names and text about 1,000 tokens
 
@@ -199,7 +201,9 @@ def _restore_backup(engine: EngineSource) -> Tool:
             _refuse_more_than_the_plan(plan, components, databases, target)
         else:
             chosen = tuple(Component(name) for name in components)
-            plan = await at.plan_restore(RestoreRequest(backup_id, chosen, databases, target))
+            words = import_module("mcp_backup.verbs_restores")
+            request = words.RestoreRequest(backup_id, chosen, databases, target)
+            plan = await at.plan_restore(request)
         if dry_run or (not plan_id and plan.target == "original"):
             return told(plan, RestoreReply.planned, restore_summary)
         consent = consented(answer, f"plan {plan.plan_id}")
@@ -229,7 +233,7 @@ def _undo_restore(engine: EngineSource) -> Tool:
 
 
 def _refuse_more_than_the_plan(
-    plan: RestorePlan, components: Sequence[str], databases: Sequence[str], target: str
+    plan: "RestorePlan", components: Sequence[str], databases: Sequence[str], target: str
 ) -> None:
     """Refuse arguments that contradict a plan, or could: people agreed to the plan alone."""
     if components or databases or (target == "scratch" and plan.target == "original"):
