@@ -45,6 +45,11 @@ class Location(NamedTuple):
     length: int
     plain_length: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of the blob's plaintext."""
+        return self.plain_length or self.length - OVERHEAD
+
 
 class BlobIndex:
     """Finds blobs, and lists packs. Reads may come from any thread while nobody adds.
@@ -168,10 +173,21 @@ class BlobIndex:
 
     def position(self, kind: BlobKind, identity: BlobId) -> int | None:
         """Return the blob's number, below `len(self)` and stable: good for marking bits."""
-        return self.positions(kind, (identity,))[0]
+        table = self._table
+        mask = len(table) - 1
+        slot = hash(identity) & mask
+        if not table[slot]:
+            return None
+        handle = identity + _KIND_BYTE[kind]
+        begins = self._entries.startswith
+        while number := table[slot]:
+            if begins(handle, (number - 1) * _SIZE):
+                return number - 1
+            slot = (slot + 1) & mask
+        return None
 
     def positions(self, kind: BlobKind, identities: Iterable[BlobId]) -> list[int | None]:
-        """Return what `position` returns for each, in order, in a third of the time."""
+        """Return what `position` returns for each, in order, in half of the time."""
         table, begins, kind_byte = self._table, self._entries.startswith, _KIND_BYTE[kind]
         mask = len(table) - 1
         found = list[int | None]()

@@ -247,12 +247,11 @@ class _Checker:
         if node.content is None:
             return
         missing, size = [], 0
-        for blob in node.content:
-            plain_length = self.index.plain_length(BlobKind.DATA, blob)
-            if plain_length is None:
+        for blob, found in self.index.find_each(BlobKind.DATA, node.content):
+            if found is None:
                 missing.append(blob)
             else:
-                size += plain_length
+                size += found.size
         if missing:
             first = f"first {missing[0].hex()}"
             total = len(node.content)

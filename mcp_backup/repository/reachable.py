@@ -92,8 +92,10 @@ def _unmarked(
 ) -> Sequence[int]:
     found = array("Q")
     for node in nodes:
-        for blob in node.content or ():
-            position = _position(index, BlobKind.DATA, blob, snapshot)
+        content = node.content or ()
+        for blob, position in zip(content, index.positions(BlobKind.DATA, content), strict=True):
+            if position is None:
+                raise _unlisted(BlobKind.DATA, blob, snapshot)
             if position not in marks:
                 found.append(position)
     return found
@@ -102,8 +104,12 @@ def _unmarked(
 def _position(index: BlobIndex, kind: BlobKind, blob: BlobId, snapshot: SnapshotId) -> int:
     position = index.position(kind, blob)
     if position is None:
-        raise IntegrityError(
-            f"snapshot {short(snapshot)} needs {kind.word} blob {blob.hex()}, which is in no index",
-            hint="Run `mcp-backup check` to see what is affected. Nothing was deleted.",
-        )
+        raise _unlisted(kind, blob, snapshot)
     return position
+
+
+def _unlisted(kind: BlobKind, blob: BlobId, snapshot: SnapshotId) -> IntegrityError:
+    return IntegrityError(
+        f"snapshot {short(snapshot)} needs {kind.word} blob {blob.hex()}, which is in no index",
+        hint="Run `mcp-backup check` to see what is affected. Nothing was deleted.",
+    )
