@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from anyio import lowlevel
-
 from mcp_backup.progress import Listener
 from mcp_backup.repository.check import check
 from mcp_backup.repository.locks import locked
@@ -20,12 +18,8 @@ _LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusiv
 async def check_repository(engine: "Engine", level: Level, listener: Listener) -> CheckReport:
     """Check the whole repository; see `Engine.check`."""
     repository = engine.repository
-    async with (
-        sealing_pool(repository.key) as pool,
-        locked(
-            repository,
-            wait=_LOCK_PATIENCE_SECONDS,
-            meanwhile=lowlevel.checkpoint if level is Level.STRUCTURE else pool.start,
-        ),
-    ):
-        return await check(repository, level, listener, examine=in_pool(repository, pool))
+    async with sealing_pool(repository.key) as pool:
+        if level is not Level.STRUCTURE:
+            pool.begin()  # while locks and index files are read
+        async with locked(repository, wait=_LOCK_PATIENCE_SECONDS):
+            return await check(repository, level, listener, examine=in_pool(repository, pool))
