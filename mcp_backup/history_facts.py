@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Door = Literal["mcp", "terminal", "python", "schedule", "unknown"]
 Ending = Literal["completed", "partial", "findings", "failed", "cancelled"]
@@ -80,16 +80,14 @@ class Run:
     sources: tuple[RunSource, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NewestCopy:
+class NewestCopy(NamedTuple):
     """When a source's newest copy was begun, and the backup that holds it."""
 
     time: datetime
     backup_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """The longest time between two copies of a source, when it began, and its newest copy."""
 
     newest: datetime
@@ -97,8 +95,7 @@ class Window:
     began: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(NamedTuple):
     """What verifications found of a backup since it was made.
 
     `verified`: when it was last read back without findings; `damaged`: the sources in which
@@ -109,8 +106,7 @@ class Proof:
     damaged: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """The backups on record, counted: only runs of the verb "create" that have ended.
 
     `seconds` adds up the successful ones, `longest` is the slowest of them.

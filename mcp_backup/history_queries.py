@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
@@ -91,7 +91,7 @@ def proofs(db: sqlite3.Connection) -> dict[str, Proof]:
                 "SELECT name FROM sources WHERE run = ? AND outcome = 'findings'", (run,)
             ).fetchall()
             names = frozenset(name for (name,) in damaged)
-            found[backup_id] = replace(before, damaged=before.damaged | names)
+            found[backup_id] = before._replace(damaged=before.damaged | names)
         elif message != "level structure":  # which reads nothing back
             found[backup_id] = Proof(moment(ended))
     return found

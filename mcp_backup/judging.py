@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from anyio import to_thread
@@ -38,8 +38,7 @@ _NOTHING = Proof()
 _MANY = 500  # backups that take longer to judge than a hop into a thread costs
 
 
-@dataclass(frozen=True, slots=True)
-class _Proofs:
+class _Proofs(NamedTuple):
     """What was found of copies since they were made.
 
     `verified` is by backup id; `drilled` what the last drill of a copy showed, by snapshot id and

@@ -6,11 +6,11 @@ the warning, and the log says it. A cancel is put on record before it goes on.
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import wraps
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import anyio
 
@@ -125,8 +125,7 @@ async def record_walk(history: History, walk: "WalkReport") -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(NamedTuple):
     """What is put on record of a verb's end."""
 
     outcome: Ending = "completed"

@@ -29,8 +29,7 @@ _WHOLE = frozenset(("full", "incremental"))
 _ORDER = ("latest", "daily", "weekly", "monthly", "suspect,", "minimum", "good")  # of reasons
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """What became of one source in one snapshot; "failed" means that it holds none of it.
 
     `proven`: read back and examined, without findings. `suspect`: it looks damaged or shrunken.
@@ -42,8 +41,7 @@ class Copy:
     suspect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One snapshot to judge. `readable` is False where its manifest tells nothing.
 
     Sources of the same name on another `host` are other sources.
@@ -78,8 +76,7 @@ class Policy:
         return not (self.daily or self.weekly or self.monthly)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One snapshot's fate. `reasons` is empty exactly when it may be forgotten.
 
     A reason that only some of the snapshot's sources have ends with their names.

@@ -183,11 +183,11 @@ def test_suspect_backups_push_no_good_one_out(
 ) -> None:
     assume(not policy.keeps_everything)
     suspect = [
-        replace(each, copies=tuple(replace(copy, suspect=True) for copy in each.copies))
+        each._replace(copies=tuple(copy._replace(suspect=True) for copy in each.copies))
         for each in more
     ]
     good = [
-        replace(each, copies=tuple(replace(copy, suspect=False) for copy in each.copies))
+        each._replace(copies=tuple(copy._replace(suspect=False) for copy in each.copies))
         for each in history
     ]
     assert kept(good, policy) <= kept([*good, *suspect], policy)
@@ -364,7 +364,7 @@ def test_what_cannot_be_judged_says_why_it_stays() -> None:
 
 
 def test_sources_of_two_hosts_are_not_each_others_backups() -> None:
-    here, there = (replace(at(day), host=host) for day, host in ((1, "here"), (1.1, "there")))
+    here, there = (at(day)._replace(host=host) for day, host in ((1, "here"), (1.1, "there")))
     assert kept([here, there], Policy(1, 0, 0, 0, UTC)) == {here.id, there.id}
 
 
