@@ -8,6 +8,8 @@ it is first asked for, so that who lists backups does not wait for what restores
 
 import logging
 from datetime import datetime
+from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal, cast
 
 from anyio import to_thread
@@ -15,7 +17,6 @@ from anyio import to_thread
 from mcp_backup.catalog import Catalog, Filter
 from mcp_backup.history import History
 from mcp_backup.index_cache import IndexCache
-from mcp_backup.judging import Judging
 from mcp_backup.place import Place
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.recording import recorded, take_up
@@ -34,6 +35,7 @@ from mcp_backup.verbs import (
 )
 
 if TYPE_CHECKING:
+    from mcp_backup.judging import Judging
     from mcp_backup.restoring import Restoring
     from mcp_backup.verbs_restores import (
         RestorePlan,
@@ -60,8 +62,16 @@ class Engine:
         self.catalog = Catalog(repository, cache)
         self.history = History(self.state / "history.db", place.now)
         self.environ = place.environ
-        self.judging = Judging(self.catalog, self.history, self.state, settings, place.now)
         self._restorer: Restoring | None = None
+
+    @cached_property
+    def judging(self) -> "Judging":
+        """What retention says of the backups there are; loaded when it is first asked."""
+        module = import_module("mcp_backup.judging")
+        judging: Judging = module.Judging(
+            self.catalog, self.history, self.state, self.settings, self.place.now
+        )
+        return judging
 
     @property
     def confirmation(self) -> Literal["human", "elicit", "token"]:

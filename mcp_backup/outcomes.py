@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mcp_backup.catalog import Backup
 from mcp_backup.errors import NothingBackedUp
 from mcp_backup.manifest import SourceRecord
-from mcp_backup.repository.writer import Totals
 from mcp_backup.verbs import BackupReport, CreateRequest, SourceFinding, SourceOutcome
+
+if TYPE_CHECKING:
+    from mcp_backup.repository.writer import Totals
 
 
 def backup_report(
     request: CreateRequest,
     backup: Backup,
     records: Sequence[SourceRecord],
-    totals: Totals,
+    totals: "Totals",
     began: float,
 ) -> BackupReport:
     """Report a backup that was committed; `began` is when, by the monotonic clock."""

@@ -65,16 +65,20 @@ _RESTORES |= {"mcp_backup.verbs_restores"}
 _BACKUPS = {"mcp_backup.backup", "mcp_backup.sources.capture", "mcp_backup.repository.writer"}
 _PROOFS = {"mcp_backup.proof", "mcp_backup.drill_facts"}
 _CHECKS = {"mcp_backup.repository.check", "mcp_backup.verbs_upkeep"}
+_POLICY = {"mcp_backup.retention"}
 _JSON = {"mcp_backup.server.replies"}
 
 
 @pytest.mark.parametrize(
     ("command", "others"),
     [
-        ("create --backup_type incremental --no-verify", _RESTORES | _PROOFS | _CHECKS | _JSON),
+        (
+            "create --backup_type incremental --no-verify",
+            _RESTORES | _PROOFS | _CHECKS | _JSON | _POLICY,
+        ),
         ("list", _RESTORES | _PROOFS | _CHECKS | _BACKUPS | _JSON),
-        ("check", _RESTORES | _PROOFS | _BACKUPS | _JSON),
-        ("restore --dry-run", _PROOFS | _CHECKS),
+        ("check", _RESTORES | _PROOFS | _BACKUPS | _JSON | _POLICY),
+        ("restore --dry-run", _PROOFS | _CHECKS | _JSON),
     ],
 )
 def test_a_command_loads_nothing_of_what_others_do(

@@ -41,7 +41,7 @@ def create(
         unfinished="No backup was added. What was already stored is used by the next one, "
         "or removed by `mcp-backup prune`.",
     )
-    this.answer("replies:BackupReply", report, terminal_reports.created(report))
+    this.answer("replies:BackupReply.of", report, terminal_reports.created(report))
     whole = report.status == "completed" and report.verification != "findings"
     return 0 if whole and not report.suspect else FINDINGS
 
@@ -72,7 +72,7 @@ def list_backups(  # noqa: PLR0913 - one parameter per flag
         ),
         unfinished="Nothing was changed.",
     )
-    this.answer("list_reply:BackupsReply", page, terminal_reports.listed(page))
+    this.answer("list_reply:BackupsReply.of", page, terminal_reports.listed(page))
     return 0
 
 
@@ -95,7 +95,7 @@ def verify(
         lambda engine, listener: engine.verify(backup_id or backup, level, listener),
         unfinished="Nothing was changed.",
     )
-    this.answer("replies:VerifyReply", report, terminal_reports.verified(report))
+    this.answer("replies:VerifyReply.of", report, terminal_reports.verified(report))
     return 0 if report.ok else FINDINGS
 
 

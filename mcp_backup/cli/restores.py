@@ -20,7 +20,6 @@ from mcp_backup.errors import (
     UsageError,
 )
 from mcp_backup.progress import Listener
-from mcp_backup.server.replies import RestoreReply, UndoReply
 from mcp_backup.sources.source import Component
 from mcp_backup.terminal import moment
 from mcp_backup.verbs_restores import RestorePlan, RestoreRequest, UndoPoint
@@ -86,7 +85,7 @@ def restore(  # noqa: PLR0913 - one parameter per flag
     report = this.run(
         lambda engine, listener: engine.restore(plan.plan_id, listener), unfinished=_NEVER_SPLIT
     )
-    this.terminal.result(RestoreReply.done(report), terminal_reports.restored(report))
+    this.answer("replies:RestoreReply.done", report, terminal_reports.restored(report))
     return 0
 
 
@@ -108,7 +107,7 @@ def approve(
         f"plan {seen.plan_id} is approved until {moment(seen.expires)}",
         f"next: the agent calls {agent}; or mcp-backup {person}",
     ]
-    this.terminal.result(RestoreReply.planned(seen), lines)
+    this.answer("replies:RestoreReply.planned", seen, lines)
     return 0
 
 
@@ -157,7 +156,7 @@ def undo(
         lambda engine, listener: engine.undo(wanted, listener, consent=agreed),
         unfinished=_NEVER_SPLIT,
     )
-    this.terminal.result(UndoReply.of(report), terminal_reports.undone(report))
+    this.answer("replies:UndoReply.of", report, terminal_reports.undone(report))
     return 0
 
 
@@ -194,7 +193,7 @@ def _components(values: Sequence[str] | None) -> tuple[Component, ...]:
 
 
 def _show(this: Session, plan: RestorePlan) -> None:
-    this.terminal.result(RestoreReply.planned(plan), terminal_reports.planned(plan))
+    this.answer("replies:RestoreReply.planned", plan, terminal_reports.planned(plan))
 
 
 def _agree(this: Session, plan: RestorePlan, *, yes: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -60,14 +61,15 @@ class Session:
 
         return self.interruptible(lambda: anyio.run(at_work), unfinished=unfinished)
 
-    def answer(self, model: str, report: object, lines: Sequence[str]) -> None:
-        """Print a report: `lines` for people; for programs what the tool answers, a `model`.
+    def answer(self, reply: str, report: object, lines: Sequence[str]) -> None:
+        """Print a report: `lines` for people; for programs what the tool answers.
 
-        The model is named by its module in `server`, since for people it need not load.
+        `reply` says where in `server` that is made, since for people it need not load:
+        "replies:BackupReply.of".
         """
         if self.terminal.json:
-            module, _, name = model.partition(":")
-            report = getattr(import_module(f"mcp_backup.server.{module}"), name).of(report)
+            module, _, maker = reply.partition(":")
+            report = attrgetter(maker)(import_module(f"mcp_backup.server.{module}"))(report)
         self.terminal.result(report, lines)
 
     def interruptible(self, work: Callable[[], T], *, unfinished: str) -> T:
