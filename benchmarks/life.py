@@ -87,9 +87,9 @@ class Life:
             self._add("stage", program.name, staged[program.name])
             shutil.rmtree(ours.home.parent / program.name / "out", ignore_errors=True)
         self._add("scratch", OURS, ours.restore_scratch())
-        shutil.rmtree(ours.home / "state")
+        ours.remove_restored()
         self._add("live", OURS, ours.restore_live())
-        shutil.rmtree(ours.home / "state")
+        ours.remove_restored()
         for row in ("scratch", "live"):  # what a peer does is the same in all three
             for peer in programs[1:]:
                 self.results.add_run(row, peer.name, staged[peer.name])

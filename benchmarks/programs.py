@@ -82,6 +82,12 @@ class Ours:
         """Restore beside the live database, examined."""
         return self.run("restore", "--databases", "memory", "--target", "scratch")
 
+    def remove_restored(self) -> None:
+        """Remove what restores left: copies beside the live database, and undo points."""
+        state = self.home / "state"
+        for left in (state / "scratch", *state.glob("*/restores")):
+            shutil.rmtree(left, ignore_errors=True)
+
     def stage(self) -> Run:
         """Only bring the file's bytes back, each proven by its blob's id."""
         out = _fresh(self.home / "out") / "memory.db"
