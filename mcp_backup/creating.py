@@ -64,6 +64,7 @@ async def create(engine: "Engine", request: CreateRequest, listener: Listener) -
 
     trusted = request.backup_type is not BackupType.FULL
     load_index = partial(engine.index_cache.load, trusted=trusted)
+    segments = SegmentCache(engine.state / "segments", engine.repository, whole=not trusted)
 
     async def know() -> None:
         known[:] = [await _known(engine, spec) for spec in specs]
@@ -75,8 +76,8 @@ async def create(engine: "Engine", request: CreateRequest, listener: Listener) -
             if request.backup_type is BackupType.INCREMENTAL:
                 with suppress(SourceError):  # which the capture meets again, and tells
                     marks[:] = await fingerprints(specs)
-            elif await database_bytes(specs) >= _LARGE:
-                pool.begin()
+            elif not segments.any_kept and await database_bytes(specs) >= _LARGE:
+                pool.begin()  # else it is not known yet whether much has to be sealed
 
     async with (
         workspace(engine.settings.scratch) as scratch,
@@ -84,7 +85,6 @@ async def create(engine: "Engine", request: CreateRequest, listener: Listener) -
         locked(engine.repository, wait=_LOCK_PATIENCE_SECONDS, meanwhile=prepare),
         writing(engine.repository, pool) as writer,
     ):
-        segments = SegmentCache(engine.state / "segments", engine.repository, whole=not trusted)
         archiver = Archiver(engine.repository, writer, pool, scratch, segments)
         for spec, found, mark in zip(specs, known, marks, strict=True):
             there = await _still_there(engine, spec, found)

@@ -78,6 +78,11 @@ class SegmentCache:
         self._directory, self._whole = directory, whole
         self._files = LocalCache(repository, _PURPOSE)
 
+    @property
+    def any_kept(self) -> bool:
+        """Whether something is known: then most of a large image need not be sealed again."""
+        return not self._whole and self._directory.is_dir()
+
     async def load(self, place: str, chunk_size: int) -> Segments:
         """Return what is known of the image at `place` in a snapshot; nothing is a fine answer."""
         return await to_thread.run_sync(self._load, place, chunk_size)

@@ -2,8 +2,9 @@
 
 Starting interpreters costs a tenth of a second of every core, more than a small backup needs
 altogether; so the first mebibytes of a run are worked on in a thread, and the processes start
-when more turns up. Either way the same code does the work (`sealing.SlotSealer`), and nothing
-else about a backup depends on where.
+when more turns up. A slot of which little is new never makes them start: that is done at once,
+in less time than it takes to ask. Either way the same code does the work (`sealing.SlotSealer`),
+and nothing else about a backup depends on where.
 """
 
 import os
@@ -30,6 +31,7 @@ from mcp_backup.workers import Worker, worker
 
 DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on databases
 _THREAD_REQUESTS = 8  # 8 MiB of slots hashed and sealed before processes pay off
+_LITTLE_HASHED, _LITTLE_SEALED = 1 << 20, 256 << 10  # bytes, done in a millisecond
 _MAX_WORKERS = 4  # beyond that the capture is the bottleneck
 _SLOTS_PER_WORKER = 2  # one worked on, one waiting
 _CAPTURE_SLOTS = 4  # an image's first, one being filled, and two for content-cut batches
@@ -53,6 +55,11 @@ class _ThreadHand:
         frame = Frame(kind, fields, payload)
         async with self._turn:
             return await to_thread.run_sync(answer, self._sealer, frame)
+
+    async def ask_little(self, kind: str, payload: bytes, **fields: int | str) -> Frame:
+        """Do what takes no longer than to have another thread do it."""
+        async with self._turn:
+            return answer(self._sealer, Frame(kind, fields, payload))
 
     async def unseal(self, sealed: bytes, file: int, pieces: bytes) -> Frame:
         async with self._turn:
@@ -195,8 +202,11 @@ class SealingPool:
 
     async def hash(self, slot: int, chunks: Sequence[int]) -> bytes:
         """Return the ids, 32 bytes each, of chunks of the slot, given as for `seal`."""
+        request = array("I", chunks).tobytes()
+        if self._is_little(chunks, _LITTLE_HASHED):
+            return (await self._thread.ask_little("hash", request, slot=slot)).payload
         hand = await self._hand()
-        return (await hand.ask("hash", array("I", chunks).tobytes(), slot=slot)).payload
+        return (await hand.ask("hash", request, slot=slot)).payload
 
     async def seal(self, slot: int, chunks: Sequence[int]) -> Sequence[int]:
         """Seal some of the slot's chunks, given as start, length, start, length, … ascending.
@@ -206,8 +216,13 @@ class SealingPool:
         """
         assert len(chunks) <= 2 * MAX_CHUNKS
         assert sum(chunks[1::2]) <= SLOT_SIZE
-        hand = await self._hand()
-        return array("I", (await hand.ask("seal", array("I", chunks).tobytes(), slot=slot)).payload)
+        request = array("I", chunks).tobytes()
+        if self._is_little(chunks, _LITTLE_SEALED):
+            reply = await self._thread.ask_little("seal", request, slot=slot)
+        else:
+            hand = await self._hand()
+            reply = await hand.ask("seal", request, slot=slot)
+        return array("I", reply.payload)
 
     async def hash_and_seal(self, slot: int, chunks: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """Do both at once, for chunks that are all thought to be new: one trip instead of two."""
@@ -259,6 +274,10 @@ class SealingPool:
             with anyio.CancelScope(shield=True):
                 for hand in self._processes:
                     await hand.ask("close", b"", file=number)
+
+    def _is_little(self, chunks: Sequence[int], most: int) -> bool:
+        """Whether it is done before processes would have started, or one would have heard of it."""
+        return self._thread_requests > 0 and sum(chunks[1::2]) <= most
 
     async def _hand(self) -> _Hand:
         self._asked += 1
