@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcp_backup.verbs_restores import RestoreRequest
-from tests.duckdb.ducks import run
+from tests.duckdb.ducks import left_open, run
 from tests.duckdb.system import memories
 from tests.duckdb.test_restore import system as system
 from tests.duckdb.test_restore import template as template
@@ -35,7 +35,7 @@ ATTACKS: Mapping[str, tuple[str, Attack]] = {
 
 @pytest.mark.parametrize("attack", list(ATTACKS))
 async def test_a_link_swapped_in_leads_no_database_outside(system: System, attack: str) -> None:
-    run(live(system), "DROP TABLE notes")
+    left_open(live(system), "DROP TABLE notes")  # a log, which is brought into its file first
     here = outside(system)
     for shard in (system.root / "akosha").rglob("*.duckdb"):
         copy = here / shard.relative_to(system.root / "akosha")
@@ -43,7 +43,7 @@ async def test_a_link_swapped_in_leads_no_database_outside(system: System, attac
         copy.write_bytes(shard.read_bytes())
         run(shard, "CREATE TABLE newer(a INTEGER)")
     (here / "memories.duckdb").write_bytes(live(system).read_bytes())
-    (here / "other").write_text("of somebody else\n")
+    (here / "other").write_bytes(log(system).read_bytes())
     before, act = ATTACKS[attack]
     source = before.rpartition("/")[2]
     await attacked(system, RestoreRequest(databases=(source,)), act, before)
