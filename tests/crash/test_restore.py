@@ -269,7 +269,13 @@ async def test_a_restore_killed_while_a_database_is_made_beside_the_live_one_lea
         if step.startswith("fsync staged"):
             process.kill_once(happened)
             break
-    restorer = restorer_on(world.system, settle_seconds=SETTLE_SECONDS)
+    began, at = time.monotonic(), dict[str, float]()
+
+    def noted(what: str) -> None:
+        at[what] = time.monotonic() - began
+
+    restorer = restorer_on(world.system, noted, settle_seconds=SETTLE_SECONDS)
     (found,) = await restorer.recover()
     assert (found.outcome, world.left(0)) == ("abandoned", [])
+    assert at["discard"] >= SETTLE_SECONDS  # until then, a worker may begin to make a database
     assert world.contents() == scene.old
