@@ -108,8 +108,9 @@ def test_live_runs_what_is_printed_after_a_yes(place: Path, inner: Shell) -> Non
 def test_without_a_full_yes_nothing_is_changed(
     place: Path, inner: Shell, answers: tuple[str, ...]
 ) -> None:
-    with pytest.raises(RestoreDeclined, match="block 2 of page"):
+    with pytest.raises(RestoreDeclined, match="block 2 of page") as declined:
         walked(walker(Person(*answers), "live", place), inner)
+    assert ("nobody is there to ask" in str(declined.value)) == (not answers)
     assert list(place.iterdir()) == []
 
 
@@ -150,6 +151,15 @@ def test_the_first_thing_that_is_not_as_printed_stops_the_walk(place: Path, inne
     assert not found.complete
     assert any("expected: two" in line for line in person.told)
     assert "NOT TO ITS END" in lines_of(found)[-1]
+
+
+def test_another_exit_code_than_the_page_says_stops_the_walk_whatever_is_printed(
+    place: Path, inner: Shell
+) -> None:
+    page = parse("p", "# P\n\n```console\n$ echo one; (exit 3)\none\n$ echo two\ntwo\n```\n")
+    found = walker(Person(), "live", place, yes=True).walk(page, inner)
+    assert [step.outcome for step in found.steps] == ["different"]
+    assert found.steps[0].why == "it ended with 3, and the page says 0"
 
 
 def test_what_a_command_leaves_running_is_not_waited_for(place: Path, inner: Shell) -> None:
