@@ -139,6 +139,20 @@ async def test_a_cancel_from_outside_ends_pool_and_processes_at_once() -> None:
     assert children(SEALING) == []
 
 
+async def test_processes_start_for_much_work_and_never_for_a_little_however_often() -> None:
+    async with bench(1) as it:
+        slot = await it.pool.slots.take()
+        lengths = fill(it, slot, words(SLOT_SIZE, 5))
+        little = runs(lengths[:4])
+        for _ in range(5):
+            await it.pool.hash(slot, little)
+            await it.pool.seal(slot, little)
+        assert children(SEALING) == []
+        for _ in range(2):
+            await it.pool.hash(slot, runs(lengths))
+        assert children(SEALING)
+
+
 async def test_a_killed_worker_is_told_by_name_and_nobody_waits_for_it() -> None:
     async with bench(PROCESSES) as it:
         slot = await it.pool.slots.take()
