@@ -7,7 +7,7 @@ it promises under a cancel.
 
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,26 +114,24 @@ async def database_bytes(specs: Sequence[SourceSpec]) -> int:
 
 
 async def fingerprints(specs: Sequence[SourceSpec]) -> list[str]:
-    """Identify the live state of sources, in one worker and one that has but to take a glance.
+    """Identify the live state of sources, in one worker; "" while nothing sound can be said of it.
 
-    "" while nothing sound can be said of it.
+    Where all that is needed is a glance, the worker is one that can do no more.
     """
-    glanced = [spec for spec in specs if spec.kind in GLANCED]
-    walked = [spec for spec in specs if spec.kind not in GLANCED | SILENT]
-    found: dict[int, str] = {}
-    async with AsyncExitStack() as stack:  # both at once, where both are needed
-        if glanced:
-            child = await stack.enter_async_context(worker(_GLANCE, "looking for changes"))
-            await child.send("glance", b"".join(os.fsencode(spec.path) + b"\0" for spec in glanced))
-        if walked:
-            other = await stack.enter_async_context(worker(_MODULE, "looking for changes"))
-            await other.send("fingerprints", specs=[asdict(spec) for spec in walked])
-            texts = (await _received(other)).fields["value"]
-            found |= {id(spec): str(text) for spec, text in zip(walked, texts, strict=True)}
-        if glanced:
+    asked = [spec for spec in specs if spec.kind not in SILENT]
+    if not asked:
+        return [""] * len(specs)
+    if all(spec.kind in GLANCED for spec in asked):
+        async with worker(_GLANCE, "looking for changes") as child:
+            await child.send("glance", b"".join(os.fsencode(spec.path) + b"\0" for spec in asked))
             lines = (await _received(child)).payload.decode().split("\n")
-            found |= {id(spec): mark(line) for spec, line in zip(glanced, lines, strict=True)}
-    return [found.get(id(spec), "") for spec in specs]
+        found = [mark(line) for line in lines]
+    else:
+        told = [asdict(spec) for spec in asked]
+        value = await _asked("looking for changes", "fingerprints", specs=told)
+        found = [str(text) for text in value]
+    marks = iter(found)
+    return ["" if spec.kind in SILENT else next(marks) for spec in specs]
 
 
 async def examine(kind: str, directory: Path, evidence: Evidence | None) -> list[Finding]:

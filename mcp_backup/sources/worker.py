@@ -19,7 +19,7 @@ from mcp_backup.arena import Arena
 from mcp_backup.channel import Channel, serve_child
 from mcp_backup.errors import BackupError, SourceUnreadable
 from mcp_backup.sources import wire
-from mcp_backup.sources.kinds import database_kind, kind, remote_kind, server_kind
+from mcp_backup.sources.kinds import database_kind, fingerprint, kind, remote_kind, server_kind
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import SourceSpec
 
@@ -75,7 +75,7 @@ def _fingerprints(fields: Fields) -> Any:
 
 def _fingerprint(spec: SourceSpec) -> str:
     try:
-        return kind(spec.kind).fingerprint(spec)
+        return fingerprint(spec)
     except (BackupError, OSError):
         return ""  # whatever it is, the capture will meet it and say so
 
