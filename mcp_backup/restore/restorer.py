@@ -2,8 +2,9 @@
 
     plan → confirm → stage → examine → keep an undo point → exchange → verify → result
 
-Staging comes before the undo point, so that the undo point is taken as late as can be and
-nothing that staging rejects has cost one. A restore to scratch ends after the examination.
+Staging comes before the undo point, so that the undo point is taken as late as can be. That of a
+database is taken ahead while the staged copy is examined, and counts if nothing is written until
+the exchange. A restore to scratch ends after the examination.
 """
 
 import os
@@ -211,9 +212,9 @@ class Restorer:
             self._rules.step(f"stage {target.key}")
             directory = record.staged(target)
             await to_thread.run_sync(refuse_links, record.directory, directory)
-            make_durable = partial(self._make_durable, target, directory)
+            meanwhile = partial(self._meanwhile, swap, target, directory)
             near = means.beside(live_file(choice))
-            staged = await stage_source(near, origin.tree, choice.record, directory, make_durable)
+            staged = await stage_source(near, origin.tree, choice.record, directory, meanwhile)
             refuse(choice.record, staged)
             if target.spec.kind in SERVED:
                 await capture.prepare(target.spec, directory, choice.record.evidence)
@@ -223,9 +224,11 @@ class Restorer:
                 new[target.key] = await of_staged(target.spec, directory)
         return new
 
-    async def _make_durable(self, target: Target, directory: Path) -> None:
+    async def _meanwhile(self, swap: Swap, target: Target, directory: Path) -> None:
+        """Do what can be done while a staged target is examined."""
         self._rules.step(f"fsync staged {target.key}")
         await to_thread.run_sync(fsync_tree, directory)
+        await swap.keep_ahead(target)
 
     def _choices(self, plan: RestorePlan, origin: Origin) -> tuple[Choice, ...]:
         """Find a plan's targets in the backup and in the settings again."""

@@ -1,6 +1,7 @@
 """The swap: live data exchanged for what was staged, under a journal, forward or not at all.
 
-    keep        an undo point of every target, on the disk before any target is touched
+    keep        an undo point of every target, on the disk before any target is touched; ahead of
+                its time where nothing is written to a database until it is due
     exchange    one target after the other; each old or new, never in between
     verify      that what is live now is what was staged
     ended       said last
@@ -26,6 +27,7 @@ from mcp_backup.errors import (
     RestoreInterrupted,
     RolledBack,
     SourceBusy,
+    SourceError,
     SourceUnstable,
     TargetBusy,
 )
@@ -51,7 +53,8 @@ from mcp_backup.restore.signatures import (
 )
 from mcp_backup.restore.workspace import remove_tree
 from mcp_backup.sources import capture
-from mcp_backup.sources.source import PIECEWISE
+from mcp_backup.sources.kinds import KeptCopy
+from mcp_backup.sources.source import PIECEWISE, SourceSpec
 
 
 class Swap:
@@ -61,6 +64,7 @@ class Swap:
         """Exchange the journal's targets, once their `new` signatures are in it."""
         self.journal = journal
         self._unwritten = False
+        self._ahead: dict[str, tuple[str, KeptCopy]] = {}  # by target: as of which state, and what
 
     async def run(self) -> None:
         """Keep, exchange, verify.
@@ -88,6 +92,18 @@ class Swap:
         """Write down what will go live, by target; comes before `run`."""
         for key, signature in new.items():
             await self.note("new", target=key, signature=dict(signature))
+
+    async def keep_ahead(self, target: Target) -> None:
+        """Take a database's undo point before it is due, while something else is waited for.
+
+        `run` takes it for the undo point if the database is as it was then, by the same evidence
+        by which a backup finds it unchanged, and else takes another.
+        """
+        if target.spec.kind != "sqlite" or not (mark := await _state(target.spec)):
+            return
+        record = await self.read()
+        kept = await self._copied(record, target, record.staged(target))
+        self._ahead[target.key] = mark, kept
 
     async def abandon(self) -> None:
         """Clear away what was prepared, unless the exchange has begun; shielded, for cleanup."""
@@ -148,21 +164,49 @@ class Swap:
 
     async def _keep(self, record: Record, target: Target) -> None:
         """Take the target's undo point as late as can be: what is written after it is lost."""
-        self.journal.step(f"keep {target.key}")
-        directory = record.undo(target)
-        await to_thread.run_sync(make_directory_durably, directory)
         if record.begun.purpose == "undo" and target.spec.kind == "files":
-            paths = tuple(record.new[target.key])
-            await to_thread.run_sync(keep_paths, target.spec, paths, directory)
-            signature = await of_live(target.spec, paths)
+            signature = await self._kept_paths(record, target)
         else:
             undoes = record.begun.purpose == "undo"
             source = undo_source(record, target) if undoes else record.staged(target)
-            kept = await capture.keep(target.spec, directory, source)
-            signature = await of_kept(target.spec, kept, directory, record.new[target.key])
+            kept = await self._kept_ahead(record, target)
+            kept = kept or await self._copied(record, target, source)
+            directory, new = record.undo(target), record.new[target.key]
+            signature = await of_kept(target.spec, kept, directory, new)
+        await self.note("kept", target=target.key, signature=dict(signature))
+
+    async def _kept_ahead(self, record: Record, target: Target) -> KeptCopy | None:
+        """Return what was kept ahead, if it is what would be kept now; else remove it."""
+        if target.key not in self._ahead:
+            return None
+        mark, kept = self._ahead.pop(target.key)
+        if await _state(target.spec) == mark:
+            return kept
+        await to_thread.run_sync(remove_tree, record.undo(target))
+        return None
+
+    async def _copied(self, record: Record, target: Target, source: Path) -> KeptCopy:
+        directory = await self._room(record, target)
+        kept = await capture.keep(target.spec, directory, source)
+        await self._make_durable(target, directory)
+        return kept
+
+    async def _kept_paths(self, record: Record, target: Target) -> Signature:
+        directory, paths = await self._room(record, target), tuple(record.new[target.key])
+        await to_thread.run_sync(keep_paths, target.spec, paths, directory)
+        signature = await of_live(target.spec, paths)
+        await self._make_durable(target, directory)
+        return signature
+
+    async def _room(self, record: Record, target: Target) -> Path:
+        self.journal.step(f"keep {target.key}")
+        directory = record.undo(target)
+        await to_thread.run_sync(make_directory_durably, directory)
+        return directory
+
+    async def _make_durable(self, target: Target, directory: Path) -> None:
         self.journal.step(f"fsync undo {target.key}")
         await to_thread.run_sync(fsync_tree, directory)
-        await self.note("kept", target=target.key, signature=dict(signature))
 
     async def _undone(self, failure: "_ExchangeFailed") -> NoReturn:
         """Put back what was exchanged, and raise what the caller should hear."""
@@ -226,6 +270,15 @@ class _ExchangeFailed(Exception):
         super().__init__(str(error))
         self.target = target
         self.error = error
+
+
+async def _state(spec: SourceSpec) -> str:
+    """Identify the state of a live database; "" while nothing sound can be said about it."""
+    try:
+        (mark,) = await capture.fingerprints([spec])
+    except SourceError:
+        return ""  # keeping it will meet that again, and tell
+    return mark
 
 
 def undo_source(record: Record, target: Target) -> Path:

@@ -126,6 +126,8 @@ class Scene:
             pass
 
     def begun_now(self, verb: str) -> Halting:
+        if verb in ("restore", "rollback"):
+            self.world.settle()
         return Halting(self.mother, verb, told(self.kind, self.world))
 
     def assert_not_torn(self, step: str) -> None:

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from blake3 import blake3
 
 from mcp_backup.settings import Settings
 from mcp_backup.sources.duckdb import content_digest
+from mcp_backup.sources.glance import SETTLED_NS
 from tests.duckdb.ducks import left_open, make, run
 from tests.postgres import conftest as postgres
 from tests.system import System, bodies, change, make_database
@@ -85,6 +87,9 @@ class World:
         (self.live / "saboteur" / "flow.json").write_text('{"wrecked": true}')
         self.wreck()
 
+    def settle(self) -> None:
+        """Let it be as it is when somebody restores it; comes before each restore."""
+
     def left(self, points: int) -> list[str]:
         """What is still there of a restore that is over, when there are so many undo points."""
         found = [str(path) for path in self.live.rglob("*") if _OURS.search(path.name)]
@@ -123,6 +128,13 @@ class SqliteWorld(World):
 
     def contents(self) -> Contents:
         return {"notes.db": bodies(self.live / "notes.db")}
+
+
+class QuietWorld(SqliteWorld):
+    """One that nobody has written to for a while: its undo point is taken ahead."""
+
+    def settle(self) -> None:
+        time.sleep(SETTLED_NS / 1e9 + 0.1)
 
 
 class FilesWorld(World):
@@ -314,6 +326,7 @@ class WorkflowsWorld(World):
 
 WORLDS: Mapping[str, type[World]] = {
     "sqlite": SqliteWorld,
+    "quiet": QuietWorld,
     "files": FilesWorld,
     "duckdb": DuckWorld,
     "shards": ShardsWorld,
