@@ -1,6 +1,8 @@
 """Fingerprints: equal only if nothing was committed, and silent when that cannot be known."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mcp_backup.channel import Frame
 from mcp_backup.sources import capture, glance, sqlite
 from mcp_backup.sources.kinds import kind
 from mcp_backup.sources.source import Component, SourceSpec
@@ -115,7 +118,7 @@ async def test_sources_of_all_kinds_are_looked_at_together(tmp_path: Path) -> No
 
 def test_a_glance_loads_no_library_and_nothing_of_ours(tmp_path: Path) -> None:
     program = (
-        "import os, stat, sys, time\n"
+        "import fcntl, os, stat, sys, time\n"
         "began, names = set(sys.modules), {'__name__': 'glance'}\n"
         f"exec(open({glance.__file__!r}).read(), names)\n"
         "names['told'](sys.argv[1])\n"
@@ -129,3 +132,26 @@ def test_a_glance_loads_no_library_and_nothing_of_ours(tmp_path: Path) -> None:
         text=True,
     ).stdout
     assert told.strip() == "[]"
+
+
+def test_a_glance_at_a_file_that_does_not_answer_ends_with_its_parent(tmp_path: Path) -> None:
+    live = make(tmp_path / "live.db", fill(1))
+    os.mkfifo(journal := f"{live}-journal")
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            script = [sys.executable, "-I", "-S", glance.__file__]
+            words = [str(theirs.fileno()), "", str(os.getpid())]
+            child = subprocess.Popen([*script, *words], pass_fds=[theirs.fileno()])
+        ours.sendall(Frame("glance", {}, os.fsencode(live) + b"\0").encode())
+        while (writer := _writing(journal)) is None:  # until it reads there
+            time.sleep(0.02)
+    assert child.wait(10) == -signal.SIGIO
+    os.close(writer)
+
+
+def _writing(pipe: str) -> int | None:
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
