@@ -91,15 +91,20 @@ class _Memory:
 
 
 def tree_memory(pid: int) -> int:
-    """Return the PSS in bytes of a process and everything below it, as it is now."""
-    total, waiting = 0, [pid]
+    """Return the PSS in bytes of a process and everything below it, as it is now.
+
+    A child that is still its parent's image, between vfork and exec, runs in its parent's memory,
+    which counts once.
+    """
+    total, waiting = 0, [(pid, b"")]
     while waiting:
-        pid = waiting.pop()
+        pid, above = waiting.pop()
         try:
-            total += _pss(pid)
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            total += _pss(pid) if command != above else 0
             for thread in os.listdir(f"/proc/{pid}/task"):
                 text = Path(f"/proc/{pid}/task/{thread}/children").read_text()
-                waiting += map(int, text.split())
+                waiting += ((int(child), command) for child in text.split())
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
     return total
