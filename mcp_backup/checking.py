@@ -4,15 +4,13 @@ from typing import TYPE_CHECKING
 
 from mcp_backup.progress import Listener
 from mcp_backup.repository.check import check
-from mcp_backup.repository.locks import locked
+from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.pack_examining import in_pool
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.verbs import CheckReport, Level
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
-
-_LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
 
 
 async def check_repository(engine: "Engine", level: Level, listener: Listener) -> CheckReport:
@@ -21,5 +19,5 @@ async def check_repository(engine: "Engine", level: Level, listener: Listener) -
     async with sealing_pool(repository.key) as pool:
         if level is not Level.STRUCTURE:
             pool.begin()  # while locks and index files are read
-        async with locked(repository, wait=_LOCK_PATIENCE_SECONDS):
+        async with locked(repository, wait=PATIENCE_SECONDS):
             return await check(repository, level, listener, examine=in_pool(repository, pool))

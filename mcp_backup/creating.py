@@ -26,7 +26,7 @@ from mcp_backup.errors import ObjectMissing, SourceError, UnknownSource, UsageEr
 from mcp_backup.manifest import Failure, Manifest, SourceRecord
 from mcp_backup.outcomes import backup_report, refuse_if_all_failed
 from mcp_backup.progress import Listener
-from mcp_backup.repository.locks import locked
+from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.objects import object_name
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.writer import writing
@@ -53,7 +53,6 @@ _COMPONENTS = {
 _OURS = frozenset({"digest", "size", "integrity", "staging-rejected"})  # codes that blame storage
 _LARGE = 64 << 20  # bytes of databases for which worker processes are started ahead
 _POLL_SECONDS = 0.01  # a commit takes some hundredths of a second
-_LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
 
 
 async def create(engine: "Engine", request: CreateRequest, listener: Listener) -> BackupReport:
@@ -82,7 +81,7 @@ async def create(engine: "Engine", request: CreateRequest, listener: Listener) -
     async with (
         workspace(engine.settings.scratch) as scratch,
         sealing_pool(engine.repository.key) as pool,
-        locked(engine.repository, wait=_LOCK_PATIENCE_SECONDS, meanwhile=prepare),
+        locked(engine.repository, wait=PATIENCE_SECONDS, meanwhile=prepare),
         writing(engine.repository, pool) as writer,
     ):
         archiver = Archiver(engine.repository, writer, pool, scratch, segments)

@@ -17,7 +17,7 @@ from mcp_backup.errors import IntegrityError, ObjectMissing, StoreDenied, Unsupp
 from mcp_backup.judging import policy_of
 from mcp_backup.progress import Listener, nobody
 from mcp_backup.recording import recorded
-from mcp_backup.repository.locks import locked
+from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.prune import survey
 from mcp_backup.repository.repack import execute
@@ -29,7 +29,6 @@ from mcp_backup.verbs_upkeep import ForgetReport, JudgedBackup
 
 logger = logging.getLogger(__name__)
 
-_LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for backups that are under way
 _UNREADABLE = (IntegrityError, ObjectMissing, UnsupportedFormat)
 _NOT_AGREED = "not among those agreed to"
 
@@ -57,7 +56,7 @@ async def forget(
     """
     _refuse_append_only(engine, "forget", dry_run=dry_run)
     began, repository = monotonic(), engine.repository
-    async with locked(repository, exclusive=not dry_run, wait=_LOCK_PATIENCE_SECONDS):
+    async with locked(repository, exclusive=not dry_run, wait=PATIENCE_SECONDS):
         judged = await _judged(engine)
         going = [one for one in judged if not one.reasons and (only is None or one.id in only)]
         prune_report = None
@@ -98,7 +97,7 @@ async def prune(
     """
     _refuse_append_only(engine, "prune", dry_run=dry_run)
     repository = engine.repository
-    async with locked(repository, exclusive=not dry_run, wait=_LOCK_PATIENCE_SECONDS):
+    async with locked(repository, exclusive=not dry_run, wait=PATIENCE_SECONDS):
         plan = await survey(repository, listener)
         if dry_run:
             return plan.report()

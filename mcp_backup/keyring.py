@@ -23,10 +23,9 @@ from mcp_backup.repository.keys import (
     remove_key,
     work_for,
 )
-from mcp_backup.repository.locks import locked
+from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.objects import identity_in, object_name
 
-_LOCK_PATIENCE_SECONDS = 60.0
 _SHORTEST = 8  # digits of an id that name a key: what restic shows
 
 
@@ -82,7 +81,7 @@ async def add(engine: Engine, password: SecretStr, place: Place, *, generated: b
         RepositoryLocked: somebody is at work in the repository alone, and was for a minute.
     """
     repository, text = engine.repository, password.get_secret_value()
-    async with locked(repository, wait=_LOCK_PATIENCE_SECONDS):
+    async with locked(repository, wait=PATIENCE_SECONDS):
         existing = await _opened_by(engine, text)
         if existing is not None:
             raise UsageError(
@@ -146,7 +145,7 @@ async def remove(engine: Engine, key_id: str) -> KeyChange:
         RepositoryLocked: somebody is at work in the repository, and was for a minute.
     """
     repository = engine.repository
-    async with locked(repository, exclusive=True, wait=_LOCK_PATIENCE_SECONDS):
+    async with locked(repository, exclusive=True, wait=PATIENCE_SECONDS):
         key = await find_listed(engine, key_id)
         identity = KeyId(bytes.fromhex(key.key_id))
         await remove_key(repository.store, identity, in_use=repository.key_id)

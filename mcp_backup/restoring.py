@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from mcp_backup.catalog import Backup
 from mcp_backup.errors import UsageError
 from mcp_backup.progress import Listener
-from mcp_backup.repository.locks import locked
+from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.restore.examining import Means
 from mcp_backup.restore.plan import Origin
@@ -22,8 +22,6 @@ from mcp_backup.verbs_restores import (
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
-
-_LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
 
 
 class Restoring:
@@ -70,7 +68,7 @@ class Restoring:
                 hint=f"Call undo_restore with restore_id={plan.undoes}. Nothing was touched.",
             )
         async with (
-            locked(self._repository, wait=_LOCK_PATIENCE_SECONDS),
+            locked(self._repository, wait=PATIENCE_SECONDS),
             sealing_pool(self._repository.key) as pool,
         ):
             origin = await self._origin(await self._catalog.find(plan.snapshot_id))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mcp_backup.errors import UsageError
 from mcp_backup.outcomes import bytes_of
 from mcp_backup.progress import Listener
-from mcp_backup.repository.locks import locked
+from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.restore.verify import Verifier
 from mcp_backup.restore.workspace import workspace
@@ -15,15 +15,13 @@ from mcp_backup.verbs import Level, SourceFinding, VerifyReport
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
 
-_LOCK_PATIENCE_SECONDS = 60.0  # how long to wait for another program's exclusive lock
-
 
 async def verify(
     engine: "Engine", backup_id: str, level: Level, listener: Listener
 ) -> VerifyReport:
     """Verify one backup; see `Engine.verify`."""
     began = monotonic()
-    async with locked(engine.repository, wait=_LOCK_PATIENCE_SECONDS):
+    async with locked(engine.repository, wait=PATIENCE_SECONDS):
         backup = await engine.catalog.find(backup_id)
         manifest = await engine.catalog.manifest(backup)
         if manifest is None:

@@ -8,16 +8,14 @@ import json
 from base64 import b64decode
 from collections.abc import Mapping
 from math import isfinite
-from struct import Struct
 from typing import Any, NoReturn
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.gotext import mended
-from mcp_backup.format.ids import ID_SIZE, unhex
+from mcp_backup.format.ids import ID_SIZE, split, unhex
 
 FEW = 1_000_000  # values in a document that holds no lists of blobs
 MANY = 24_000_000  # values in a listing: of a million files, or of the blobs of 100 GB
-_ID = Struct(f"{ID_SIZE}s")
 
 
 class Document:
@@ -138,7 +136,7 @@ def identities(texts: object, what: str) -> list[bytes]:
         if set(map(len, texts)) <= {2 * ID_SIZE}:
             raw = _unhexed(joined)
             if raw.hex() == joined:
-                return [identity for (identity,) in _ID.iter_unpack(raw)]
+                return [*split(raw)]
     raise IntegrityError(f"{what} is not a list of ids")
 
 

@@ -35,7 +35,7 @@ from mcp_backup.proof.choosing import Chance, Chosen, choose, sources_of
 from mcp_backup.proof.evidence import Ledger
 from mcp_backup.proof.loading import clear, ground
 from mcp_backup.recording import recorded
-from mcp_backup.repository.locks import locked
+from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.pool import sealing_pool
 from mcp_backup.repository.repository import Repository, open_repository
 from mcp_backup.restore.examining import Means, examined
@@ -50,7 +50,6 @@ from mcp_backup.workers import gently
 
 logger = logging.getLogger(__name__)
 
-_LOCK_PATIENCE_SECONDS = 60.0
 _AT_PATHS = frozenset(("sqlite", "duckdb", "files"))  # kinds whose place is a path, so any path
 _OUT_OF_TIME = "the time budget ended first"
 _NOT_LOADED = "its dump is whole, and was not loaded, so it is not proven: "
@@ -138,7 +137,7 @@ class _Work:
                 SourceFinding(REPOSITORY, error.code, settings.repository.location, str(error))
             )
             raise _Unusable from error
-        async with locked(repository, wait=_LOCK_PATIENCE_SECONDS):
+        async with locked(repository, wait=PATIENCE_SECONDS):
             yield repository
 
     def timed(self, name: str) -> "_Timer":

@@ -76,6 +76,7 @@ class LockTimes:
 
 
 RESTIC = LockTimes()
+PATIENCE_SECONDS = 60.0  # how long a verb waits for what holds a conflicting lock
 
 _ours: set[LockId] = set()  # locks this process holds, to tell them from a predecessor's
 

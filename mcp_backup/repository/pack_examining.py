@@ -84,7 +84,7 @@ class _Proof:
                 tasks.start_soon(self._prove, slot, batch, sealed)
         end = entries[-1].offset + entries[-1].length
         tail = await self._repository.store.get(self._name, end)
-        self._whole.update(tail)
+        await to_thread.run_sync(self._whole.update, tail)  # what the index lacks of a pack
         header = _header(Sealer(self._repository.key), tail, end + len(tail))
         return header == encode_header(entries) and self._whole.digest() == self._pack
 

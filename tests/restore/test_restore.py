@@ -22,7 +22,6 @@ from mcp_backup.errors import (
 )
 from mcp_backup.restore.journal import read_all
 from mcp_backup.restore.turn import turn
-from mcp_backup.sources.glance import SETTLED_NS
 from mcp_backup.sources.source import Component, Finding
 from mcp_backup.verbs_restores import RestoreRequest
 from tests.doubles import FrozenClock
@@ -98,29 +97,6 @@ async def test_rows_written_after_the_plan_do_not_void_it_and_are_kept(system: S
         assert bodies(system.notes) == before
         await on.restorer.undo(report.undo_id, consent=True)
     assert bodies(system.notes)[0] == "written after the plan"
-
-
-@pytest.mark.parametrize("written", [False, True], ids=["quiet", "written to"])
-async def test_an_undo_point_taken_while_examining_counts_if_nothing_is_written_until_it_is_due(
-    system: System, written: bool
-) -> None:
-    steps: list[str] = []
-
-    def step(what: str) -> None:
-        steps.append(what)
-        if written and what == "fsync undo databases/notes" and steps.count(what) == 1:
-            change(system.notes, "written during the examination")
-
-    change(system.notes, "before the restore")
-    await anyio.sleep(SETTLED_NS / 1e9 + 0.1)
-    async with bench(system, step) as on:
-        report = await on.restore(NOTES)
-        kept = [at for at, what in enumerate(steps) if what == "keep databases/notes"]
-        assert kept[0] < steps.index("journal new databases/notes")  # it had been examined by then
-        assert len(kept) == 1 + written
-        await on.restorer.undo(report.undo_id, consent=True)
-    wanted = "written during the examination" if written else "before the restore"
-    assert bodies(system.notes)[0] == wanted
 
 
 async def test_a_plan_tells_what_is_live_and_what_would_be_lost(system: System) -> None:
