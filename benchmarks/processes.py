@@ -94,20 +94,24 @@ def tree_memory(pid: int) -> int:
     """Return the PSS in bytes of a process and everything below it, as it is now.
 
     A child that is still its parent's image, between vfork and exec, runs in its parent's memory,
-    which counts once.
+    which counts once: it has its parent's command and name. (A forked worker has its own name.)
     """
-    total, waiting = 0, [(pid, b"")]
+    total, waiting = 0, [(pid, (b"", b""))]
     while waiting:
         pid, above = waiting.pop()
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            total += _pss(pid) if command != above else 0
+            known = _read(pid, "cmdline"), _read(pid, "comm")
+            total += _pss(pid) if known != above else 0
             for thread in os.listdir(f"/proc/{pid}/task"):
                 text = Path(f"/proc/{pid}/task/{thread}/children").read_text()
-                waiting += ((int(child), command) for child in text.split())
+                waiting += ((int(child), known) for child in text.split())
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
     return total
+
+
+def _read(pid: int, file: str) -> bytes:
+    return Path(f"/proc/{pid}/{file}").read_bytes()
 
 
 def own_memory(pid: int) -> int:

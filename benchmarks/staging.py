@@ -13,14 +13,16 @@ from pathlib import Path
 
 from mcp_backup.format.tree import Node
 from mcp_backup.opening import opened
-from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.pool import SEALING, sealing_pool
 from mcp_backup.repository.reader import stage_file
 from mcp_backup.repository.repository import Repository
 from mcp_backup.settings import load_settings
+from mcp_backup.workers import forking
 
 
 async def _staged(config: Path, out: Path) -> None:
     async with (
+        forking(SEALING),
         opened(load_settings(config, os.environ, Path.cwd())) as engine,
         sealing_pool(engine.repository.key) as pool,
     ):

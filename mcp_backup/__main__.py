@@ -4,10 +4,25 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from mcp_backup import worker_processes
+
 _FAILED, _INTERRUPTED = 1, 130
+_SEALING = ("mcp_backup.repository.sealing",)
+_CAPTURING = ("mcp_backup.sources.worker", "mcp_backup.sources.sqlite")
+_AHEAD = {  # what the workers of a verb will need, where it has some whatever it finds
+    "create": _SEALING + _CAPTURING,
+    "restore": _SEALING + _CAPTURING,
+    "verify": _SEALING + _CAPTURING,
+    "drill": _SEALING + _CAPTURING,
+    "check": _SEALING,
+    "prune": _SEALING,
+    "undo": _CAPTURING,
+}
+_NO_WORKERS = {"--help", "-h", "incremental", "structure", "--dry-run"}  # or it cannot be known
 
 
 def main() -> None:
@@ -18,6 +33,7 @@ def main() -> None:
     """
     gc.disable()
     try:
+        _begin_workers(sys.argv[1:])
         code: int = import_module("mcp_backup.cli.app").run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.stderr.write("error [interrupted]: stopped before it had begun\n")
@@ -25,8 +41,16 @@ def main() -> None:
     _end(code)
 
 
+def _begin_workers(words: Sequence[str]) -> None:
+    """Have what workers need loaded by a process beside this one, while the program loads."""
+    asked = [_AHEAD[word] for word in words[:1] if word in _AHEAD]
+    if asked and not _NO_WORKERS.intersection(words):
+        worker_processes.begin_ahead(*asked[0])
+
+
 def _end(code: int) -> NoReturn:
     """End the process as it stands: to take down all that was loaded takes a tenth of a start."""
+    worker_processes.end_ahead()
     logging.shutdown()
     try:
         sys.stdout.flush()

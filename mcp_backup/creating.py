@@ -28,13 +28,14 @@ from mcp_backup.outcomes import backup_report, refuse_if_all_failed
 from mcp_backup.progress import Listener
 from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.objects import object_name
-from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.pool import SEALING, sealing_pool
 from mcp_backup.repository.writer import writing
 from mcp_backup.restore.workspace import workspace
-from mcp_backup.sources.capture import database_bytes, fingerprints
+from mcp_backup.sources.capture import CAPTURING, database_bytes, fingerprints
 from mcp_backup.sources.source import Component, SourceSpec
 from mcp_backup.tasks import loaded, task_group
 from mcp_backup.verbs import BackupReport, BackupType, CreateRequest, Level
+from mcp_backup.workers import forking
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
@@ -79,6 +80,7 @@ async def create(engine: "Engine", request: CreateRequest, listener: Listener) -
                 pool.begin()  # else it is not known yet whether much has to be sealed
 
     async with (
+        forking(SEALING, *CAPTURING),
         workspace(engine.settings.scratch) as scratch,
         sealing_pool(engine.repository.key) as pool,
         locked(engine.repository, wait=PATIENCE_SECONDS, meanwhile=prepare),

@@ -21,14 +21,15 @@ from mcp_backup.format.zstd import stream_compressor
 from mcp_backup.manifest import SourceRecord
 from mcp_backup.progress import Listener, nobody
 from mcp_backup.repository.locks import locked
-from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.pool import SEALING, sealing_pool
 from mcp_backup.restore.examining import Means, refuse, stage_source
 from mcp_backup.restore.signatures import single_file
 from mcp_backup.restore.workspace import workspace
-from mcp_backup.sources.capture import export_sql
+from mcp_backup.sources.capture import CAPTURING, export_sql
 from mcp_backup.sources.export_tar import write_tar
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs_upkeep import ExportReport
+from mcp_backup.workers import forking
 
 _TAR_LEVEL = 3  # zstd's own default: an archive is written once and kept
 
@@ -109,7 +110,11 @@ async def _staged(
 ) -> AsyncIterator[Path]:
     """Provide the sources as files, laid out as in the snapshot, for the duration of the block."""
     async with workspace(engine.settings.scratch) as scratch:
-        async with locked(engine.repository), sealing_pool(engine.repository.key) as pool:
+        async with (
+            forking(SEALING, *CAPTURING),
+            locked(engine.repository),
+            sealing_pool(engine.repository.key) as pool,
+        ):
             means = Means(engine.repository, pool, listener)
             for record in records:
                 place = scratch / record.tree

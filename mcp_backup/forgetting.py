@@ -18,7 +18,7 @@ from mcp_backup.judging import policy_of
 from mcp_backup.progress import Listener, nobody
 from mcp_backup.recording import recorded
 from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
-from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.pool import SEALING, sealing_pool
 from mcp_backup.repository.prune import survey
 from mcp_backup.repository.repack import execute
 from mcp_backup.settings import Settings
@@ -26,6 +26,7 @@ from mcp_backup.sources.source import Component
 from mcp_backup.store.append_only import ELSEWHERE
 from mcp_backup.verbs import PruneReport
 from mcp_backup.verbs_upkeep import ForgetReport, JudgedBackup
+from mcp_backup.workers import forking
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ async def forget(
                 for one in reversed(going):  # oldest first
                     await repository.forget(one.backup.id)
                     logger.info("forgotten: backup=%s snapshot=%s", one.backup.backup_id, one.id)
-                async with sealing_pool(repository.key) as pool:
+                async with forking(SEALING), sealing_pool(repository.key) as pool:
                     prune_report = await execute(repository, plan, pool, listener)
     return ForgetReport(
         dry_run=dry_run,
@@ -101,7 +102,7 @@ async def prune(
         plan = await survey(repository, listener)
         if dry_run:
             return plan.report()
-        async with sealing_pool(repository.key) as pool:
+        async with forking(SEALING), sealing_pool(repository.key) as pool:
             return await execute(repository, plan, pool, listener)
 
 

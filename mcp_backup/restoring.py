@@ -6,12 +6,13 @@ from mcp_backup.catalog import Backup
 from mcp_backup.errors import UsageError
 from mcp_backup.progress import Listener
 from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
-from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.pool import SEALING, sealing_pool
 from mcp_backup.restore.examining import Means
 from mcp_backup.restore.plan import Origin
 from mcp_backup.restore.recovery import Recovered
 from mcp_backup.restore.restorer import Restorer
 from mcp_backup.restore.rules import Rules
+from mcp_backup.sources.capture import CAPTURING
 from mcp_backup.verbs_restores import (
     RestorePlan,
     RestoreReport,
@@ -19,6 +20,7 @@ from mcp_backup.verbs_restores import (
     UndoPoint,
     UndoReport,
 )
+from mcp_backup.workers import forking
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
@@ -68,6 +70,7 @@ class Restoring:
                 hint=f"Call undo_restore with restore_id={plan.undoes}. Nothing was touched.",
             )
         async with (
+            forking(SEALING, *CAPTURING),
             locked(self._repository, wait=PATIENCE_SECONDS),
             sealing_pool(self._repository.key) as pool,
         ):
@@ -78,7 +81,8 @@ class Restoring:
 
     async def undo(self, restore_id: str, *, consent: bool = False) -> UndoReport:
         """Put back what was live before a restore."""
-        return await self._restorer.undo(restore_id, consent=consent)
+        async with forking(*CAPTURING):
+            return await self._restorer.undo(restore_id, consent=consent)
 
     async def undo_points(self) -> list[UndoPoint]:
         """Return what can be undone, newest first."""

@@ -7,10 +7,12 @@ from mcp_backup.errors import UsageError
 from mcp_backup.outcomes import bytes_of
 from mcp_backup.progress import Listener
 from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
-from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.pool import SEALING, sealing_pool
 from mcp_backup.restore.verify import Verifier
 from mcp_backup.restore.workspace import workspace
+from mcp_backup.sources.capture import CAPTURING
 from mcp_backup.verbs import Level, SourceFinding, VerifyReport
+from mcp_backup.workers import forking
 
 if TYPE_CHECKING:
     from mcp_backup.engine import Engine
@@ -21,7 +23,7 @@ async def verify(
 ) -> VerifyReport:
     """Verify one backup; see `Engine.verify`."""
     began = monotonic()
-    async with locked(engine.repository, wait=PATIENCE_SECONDS):
+    async with forking(SEALING, *CAPTURING), locked(engine.repository, wait=PATIENCE_SECONDS):
         backup = await engine.catalog.find(backup_id)
         manifest = await engine.catalog.manifest(backup)
         if manifest is None:

@@ -2,17 +2,14 @@
 
 Everything that touches a live database, and everything that hashes, compresses and seals in bulk,
 runs in a child process: POSIX locks, crashes of a database library and the interpreter lock all
-ask for it. A child is started as a fresh interpreter (never forked: the parent has threads), gets
-one end of a socket pair and, if it needs one, the arena; it ends when the socket closes, when it
-is told to, or within a second of its parent's death.
+ask for it. A child is a fresh interpreter, or forked by a process that is kept for that (never by
+this one, which has threads); it gets one end of a socket pair and, if it needs one, the arena, and
+ends when the socket closes, when it is told to, or within a second of its parent's death.
 """
 
 import logging
 import os
-import select
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -27,6 +24,7 @@ from anyio.abc import SocketStream
 from mcp_backup.arena import Arena
 from mcp_backup.channel import HEADER, Frame, decode_frame
 from mcp_backup.errors import WorkerDied
+from mcp_backup.worker_processes import ForkServer, Process, begun_ahead, can_fork, spawned
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ _MAX_HEAD = 16 << 20  # schema evidence of a database with thousands of tables f
 _MAX_PAYLOAD = 64 << 20
 _GRACE_SECONDS = 2.0  # what a child gets to end by itself before it is killed
 _niceness: ContextVar[int] = ContextVar("niceness", default=0)
-_SECRET_ENVIRONMENT = "MCP_BACKUP_PASSWORD"  # noqa: S105 - a prefix of names, not a password
+_fork_server: ContextVar[ForkServer | None] = ContextVar("fork_server", default=None)
 
 
 class Worker:
@@ -43,7 +41,7 @@ class Worker:
     `send` and `receive` may each be called by one task at a time.
     """
 
-    def __init__(self, task: str, process: subprocess.Popen[bytes], stream: SocketStream) -> None:
+    def __init__(self, task: str, process: Process, stream: SocketStream) -> None:
         """Wrap a running child; use `worker()` to start one."""
         self.task = task
         self._process = process
@@ -89,28 +87,10 @@ class Worker:
         return taken
 
     async def _ending(self) -> str:
-        code = await to_thread.run_sync(_wait, self._process, _GRACE_SECONDS)
+        code = await to_thread.run_sync(self._process.wait, _GRACE_SECONDS)
         if code is None:
             return "closed its connection"
         return f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-
-
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """Wait for the end of a child; return its status, or None when it has not ended by then."""
-    if process.returncode is None and hasattr(os, "pidfd_open"):  # else `wait` sleeps in between
-        with suppress(OSError):  # an old kernel, or too many open files
-            descriptor = os.pidfd_open(process.pid)
-            try:
-                ending = select.poll()
-                ending.register(descriptor, select.POLLIN)
-                ending.poll(seconds * 1000)
-            finally:
-                os.close(descriptor)
-            seconds = 0
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
 
 
 @contextmanager
@@ -127,10 +107,30 @@ def gently(niceness: int) -> Iterator[None]:
 
 
 @asynccontextmanager
+async def forking(*modules: str) -> AsyncIterator[None]:
+    """Have the children started within the block forked by one process that loads `modules`.
+
+    It starts with the first of them and ends with the block, unless one was started ahead. Where
+    there can be none, and outside of such a block, each child is an interpreter of its own.
+    """
+    if _fork_server.get() or begun_ahead() or not can_fork():
+        yield
+        return
+    server = ForkServer(modules)
+    token = _fork_server.set(server)
+    try:
+        yield
+    finally:
+        _fork_server.reset(token)
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(server.close)
+
+
+@asynccontextmanager
 async def worker(
     program: str | Path, task: str, arena: Arena | None = None
 ) -> AsyncIterator[Worker]:
-    """Run `python -m program` as a child for the duration of the block.
+    """Run the `main` of a module as a child for the duration of the block.
 
     A `program` that is a path is a script that needs no more than Python's own library.
 
@@ -142,7 +142,7 @@ async def worker(
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryFile() as stderr, ours:
         with theirs:
-            process = await to_thread.run_sync(_start, program, theirs, arena, stderr)
+            process = await to_thread.run_sync(_start, program, task, theirs, arena, stderr)
         cancelled = False
         try:
             ours.setblocking(False)
@@ -156,37 +156,35 @@ async def worker(
             raise
         finally:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_end, process, ours)
-            if process.returncode != 0 and not cancelled:
-                _report(task, process.returncode, stderr)
+                code = await to_thread.run_sync(_end, process, ours)
+            if code and not cancelled:
+                _report(task, code, stderr)
 
 
 def _start(
-    program: str | Path, theirs: socket.socket, arena: Arena | None, stderr: IO[bytes]
-) -> subprocess.Popen[bytes]:
-    inherited = [theirs.fileno()] + ([arena.fd] if arena else [])
-    place = f"{arena.fd}:{arena.slots}" if arena else ""
-    run = ["-I", "-S", str(program)] if isinstance(program, Path) else ["-P", "-m", program]
-    process = subprocess.Popen(
-        [sys.executable, *run, str(theirs.fileno()), place, str(os.getpid())],
-        pass_fds=inherited,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-        start_new_session=True,  # Ctrl-C in the terminal is ours to handle, not the child's
-        env={k: v for k, v in os.environ.items() if not k.startswith(_SECRET_ENVIRONMENT)},
-    )
+    program: str | Path,
+    task: str,
+    theirs: socket.socket,
+    arena: Arena | None,
+    stderr: IO[bytes],
+) -> Process:
+    server = _fork_server.get() or begun_ahead()
+    process: Process
+    if server is None or isinstance(program, Path):
+        process = spawned(program, theirs, stderr, arena)
+    else:
+        process = server.start(program, theirs, stderr, arena, task)
     if niceness := _niceness.get():
         with suppress(OSError):  # it has ended, and will be told of
             os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     return process
 
 
-def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+def _end(process: Process, connection: socket.socket) -> int | None:
     connection.close()
-    if _wait(process, _GRACE_SECONDS) is None:
+    if process.wait(_GRACE_SECONDS) is None:
         process.kill()
-        process.wait()
+    return process.wait(None)
 
 
 def _report(task: str, code: int, stderr: IO[bytes]) -> None:

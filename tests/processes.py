@@ -1,17 +1,33 @@
 """Looking for processes, through /proc: whose children, running what."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def children(module: str = "", parent: int | None = None) -> list[int]:
-    """The living children of a process (by default this one) that run a module."""
-    parent = os.getpid() if parent is None else parent
+def workers(module: str = "", parent: int | None = None) -> list[int]:
+    """The living workers of a process (by default this one) that run a module, or all below it."""
     return [
         pid
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
-        if parent_of(pid) == parent and module in command_of(pid)
+        for pid in below(os.getpid() if parent is None else parent)
+        if not module or f" -m {module} " in command_of(pid) or _forked_as(pid, module)
     ]
+
+
+def _forked_as(pid: int, module: str) -> bool:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return False
+    return name == f"backup:{module.rpartition('.')[2]}"
+
+
+def below(pid: int) -> Iterator[int]:
+    """The living processes that a process started, and those that they did."""
+    for child in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if parent_of(child) == pid:
+            yield child
+            yield from below(child)
 
 
 def parent_of(pid: int) -> int:

@@ -7,8 +7,8 @@
     news         alerts  metrics  news
     things       sources │ repository
     bytes        format (pure) │ store (I/O)
-    leaves       errors  durable  progress  tasks  arena  channel  workers  manifest  verbs
-                 settings…  retention  suspicion
+    leaves       errors  durable  progress  tasks  arena  channel  workers  worker_processes
+                 fork_server  manifest  verbs  settings…  retention  suspicion
 
 A new module at the top of the package belongs in one of the sets below; a new room needs a reason.
 """
@@ -70,6 +70,8 @@ LEAVES = {
     "tasks",
     "arena",
     "channel",
+    "fork_server",
+    "worker_processes",
     "workers",
     "manifest",
     "outline",
@@ -95,7 +97,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"errors"},
     "arena": set(),
     "channel": {"arena"},
-    "workers": {"arena", "channel", "errors"},
+    "fork_server": set(),
+    "worker_processes": {"arena", "errors", "fork_server"},
+    "workers": {"arena", "channel", "errors", "worker_processes"},
     "churn": set(),
     "manifest": {"errors", "churn"} | SOURCE,
     "outline": {"manifest"},
@@ -173,7 +177,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | TELLING
     | STATUS
     | {"ecosystem_facts", "scheduler_thread"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "worker_processes"},
     "__init__": {"ecosystem"},
 }
 

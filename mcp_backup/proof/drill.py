@@ -36,7 +36,7 @@ from mcp_backup.proof.evidence import Ledger
 from mcp_backup.proof.loading import clear, ground
 from mcp_backup.recording import recorded
 from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
-from mcp_backup.repository.pool import sealing_pool
+from mcp_backup.repository.pool import SEALING, sealing_pool
 from mcp_backup.repository.repository import Repository, open_repository
 from mcp_backup.restore.examining import Means, examined
 from mcp_backup.restore.stager import stage, subtree
@@ -44,9 +44,10 @@ from mcp_backup.restore.workspace import remove_tree, workspace
 from mcp_backup.settings import Settings, repository_password
 from mcp_backup.settings_drills import CheckSettings
 from mcp_backup.sources import capture
+from mcp_backup.sources.capture import CAPTURING
 from mcp_backup.sources.source import SERVED, Component, Finding
 from mcp_backup.verbs import SourceFinding
-from mcp_backup.workers import gently
+from mcp_backup.workers import forking, gently
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,11 @@ async def drill(
     with gently(settings.niceness):
         try:
             await clear(engine.state)
-            async with work.opened() as repository, workspace(engine.settings.scratch) as scratch:
+            async with (
+                forking(SEALING, *CAPTURING),
+                work.opened() as repository,
+                workspace(engine.settings.scratch) as scratch,
+            ):
                 catalog = Catalog(repository)
                 with work.timed("find"):
                     chosen, findings = await choose(catalog, specs, asked, engine.hostname, chance)

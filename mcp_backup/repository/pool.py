@@ -29,6 +29,7 @@ from mcp_backup.repository.sealing import NO_FILE, SlotSealer, answer, unsealed
 from mcp_backup.tasks import task_group
 from mcp_backup.workers import Worker, worker
 
+SEALING = "mcp_backup.repository.sealing"  # the module that workers run
 DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on databases
 _THREAD_REQUESTS = 16  # 16 MiB of slots hashed and sealed before processes pay off
 _LITTLE_HASHED, _LITTLE_SEALED = 1 << 20, 256 << 10  # bytes, done in a millisecond
@@ -290,7 +291,7 @@ class SealingPool:
     async def _start(self) -> None:
         children = [
             await self._stack.enter_async_context(
-                worker("mcp_backup.repository.sealing", "hashing and sealing", self.arena)
+                worker(SEALING, "hashing and sealing", self.arena)
             )
             for _ in range(_workers())
         ]

@@ -185,9 +185,9 @@ def answer(sealer: SlotSealer, frame: Frame) -> Frame:
     raise AssertionError(frame.kind)
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Run as a worker process until the channel closes."""
-    channel, arena = serve_child(sys.argv)
+    channel, arena = serve_child(argv)
     assert arena is not None
     first = channel.receive()
     if first is None:
@@ -201,4 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv)

@@ -18,12 +18,15 @@ from anyio import to_thread
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame
 from mcp_backup.sources import glance, wire
-from mcp_backup.sources.kinds import GLANCED, SILENT, KeptCopy, Rehearsal
+from mcp_backup.sources.kinds import GLANCED, MODULES, SILENT, KeptCopy, Rehearsal
 from mcp_backup.sources.source import Component, Entry, Evidence, Finding, Holder, SourceSpec
 from mcp_backup.sources.sqlite_file import mark
 from mcp_backup.workers import Worker, worker
 
 _MODULE = "mcp_backup.sources.worker"
+# What forked workers share: of the kinds the one that nearly every backup has. DuckDB's library
+# begins threads when it is loaded, and no thread survives a fork.
+CAPTURING = (_MODULE, MODULES["sqlite"])
 _GLANCE = Path(glance.__file__)
 
 

@@ -18,6 +18,7 @@ import anyio
 from mcp_backup.errors import BackupError
 from mcp_backup.restore.journal import Steps
 from mcp_backup.verbs_restores import RestoreRequest
+from tests.processes import workers
 from tests.restore.bench import bench
 from tests.system import System, settings_of
 
@@ -32,14 +33,13 @@ def later(milliseconds: int, victim: Callable[[], int]) -> Steps:
     return step
 
 
-def newest_child() -> int:
+def newest_worker() -> int:
     """The worker that was started last."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return max(int(pid) for task in tasks for pid in task.read_text().split())
+    return max(workers("mcp_backup.sources.worker"))
 
 
 async def main(root: Path, who: str, milliseconds: int) -> None:
-    victim = {"late": os.getpid, "orphaned": newest_child}[who]
+    victim = {"late": os.getpid, "orphaned": newest_worker}[who]
     try:
         async with bench(System(root, settings_of(root)), later(milliseconds, victim)) as on:
             await on.restore(RestoreRequest(databases=("notes",)))

@@ -19,7 +19,7 @@ from mcp_backup.errors import NothingBackedUp
 from mcp_backup.progress import Listener, Progress
 from mcp_backup.verbs import BackupType, CreateRequest, Level
 from tests.interop.conftest import Restic
-from tests.processes import children
+from tests.processes import workers
 from tests.system import System, make_system
 
 CAPTURING, SEALING = "mcp_backup.sources.worker", "mcp_backup.repository.sealing"
@@ -46,7 +46,7 @@ def killer(module: str, source: str = "notes") -> Listener:
 
     async def listen(progress: Progress) -> None:
         if progress.subject == source and progress.done > SIZE // 3 and not killed:
-            killed.extend(children(module)[:1])
+            killed.extend(workers(module)[:1])
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
@@ -85,7 +85,7 @@ async def test_a_backup_whose_worker_dies_stores_nothing_says_so_and_works_again
         ):
             await engine.create(request, killer(module))
         assert "Try again" in no.value.hint
-        assert children("mcp_backup.") == []
+        assert workers() == []
         assert os.listdir(system.repository / "snapshots") == []
         assert os.listdir(system.repository / "locks") == []
         assert os.listdir(system.settings.scratch) == []

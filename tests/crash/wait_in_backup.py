@@ -11,16 +11,16 @@ import anyio
 from mcp_backup.opening import opened
 from mcp_backup.progress import Progress
 from mcp_backup.verbs import CreateRequest
-from tests.processes import children
+from tests.processes import workers
 from tests.system import settings_of
 
 
 async def back_up(root: str, wanted: str) -> None:
 
     async def stop(progress: Progress) -> None:
-        workers = children("mcp_backup.")
-        if len(workers) >= int(wanted) and progress.done:
-            sys.stdout.write(" ".join(map(str, workers)) + "\n")
+        found = workers()
+        if len(found) >= int(wanted) and progress.done:
+            sys.stdout.write(" ".join(map(str, found)) + "\n")
             sys.stdout.flush()
             await anyio.sleep_forever()
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random
 
@@ -10,13 +10,15 @@ import anyio
 
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import ID_SIZE, BlobId
-from mcp_backup.repository.pool import SealingPool, sealing_pool
+from mcp_backup.repository.pool import SEALING, SealingPool, sealing_pool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import Writer, writing
 from mcp_backup.store.memory import MemoryStore
+from mcp_backup.workers import forking
 from tests.repository.packing import new_repository
 
 THREAD, PROCESSES = 1 << 30, 0  # requests before processes start: never, and at once
+SPAWNED = -1  # at once too, each an interpreter of its own
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Bench:
 @asynccontextmanager
 async def bench(thread_requests: int = THREAD) -> AsyncIterator[Bench]:
     repository = await new_repository(MemoryStore())
-    async with sealing_pool(repository.key, thread_requests=thread_requests) as pool:
+    forked = nullcontext() if thread_requests == SPAWNED else forking(SEALING)
+    async with forked, sealing_pool(repository.key, thread_requests=thread_requests) as pool:
         yield Bench(repository, pool)
 
 

@@ -16,13 +16,24 @@ from mcp_backup.errors import IntegrityError, StoreFull, WorkerDied
 from mcp_backup.format.chunking import laid
 from mcp_backup.format.crypto import Sealer
 from mcp_backup.format.ids import digest
+from mcp_backup.repository.pool import SEALING
 from mcp_backup.repository.repository import unseal_blob
 from mcp_backup.repository.sealing import PIECE
-from tests.processes import children
-from tests.repository.pooling import PROCESSES, THREAD, Bench, bench, noise, split, words
+from tests.processes import workers
+from tests.repository.pooling import (
+    PROCESSES,
+    SPAWNED,
+    THREAD,
+    Bench,
+    bench,
+    noise,
+    split,
+    words,
+)
 
-HOW = pytest.mark.parametrize("thread_requests", [THREAD, PROCESSES], ids=["thread", "processes"])
-SEALING = "mcp_backup.repository.sealing"
+HOW = pytest.mark.parametrize(
+    "thread_requests", [THREAD, PROCESSES, SPAWNED], ids=["thread", "forked", "spawned"]
+)
 CHUNK = 16 << 10
 
 
@@ -77,8 +88,8 @@ async def test_what_is_sealed_in_place_unseals_to_what_was_there(
         async with it.pool.file(tmp_path / "out") as file:
             await it.pool.unseal(slot, pieces(sizes, [bytes(identity) for identity in ids]), file)
         assert (tmp_path / "out").read_bytes() == data
-        assert bool(children(SEALING)) == (thread_requests == PROCESSES)
-    assert children(SEALING) == []
+        assert bool(workers(SEALING)) == (thread_requests != THREAD)
+    assert workers(SEALING) == []
 
 
 @HOW
@@ -136,7 +147,7 @@ async def test_a_cancel_from_outside_ends_pool_and_processes_at_once() -> None:
                 await lowlevel.checkpoint()
                 scope.cancel()
     assert scope.cancelled_caught
-    assert children(SEALING) == []
+    assert workers(SEALING) == []
 
 
 async def test_processes_start_for_much_work_and_never_for_a_little_however_often() -> None:
@@ -147,10 +158,10 @@ async def test_processes_start_for_much_work_and_never_for_a_little_however_ofte
         for _ in range(5):
             await it.pool.hash(slot, little)
             await it.pool.seal(slot, little)
-        assert children(SEALING) == []
+        assert workers(SEALING) == []
         for _ in range(2):
             await it.pool.hash(slot, runs(lengths))
-        assert children(SEALING)
+        assert workers(SEALING)
 
 
 async def test_a_killed_worker_is_told_by_name_and_nobody_waits_for_it() -> None:
@@ -158,7 +169,7 @@ async def test_a_killed_worker_is_told_by_name_and_nobody_waits_for_it() -> None
         slot = await it.pool.slots.take()
         lengths = fill(it, slot, noise(SLOT_SIZE, 4))
         await it.pool.hash(slot, laid(lengths))
-        for pid in children(SEALING):
+        for pid in workers(SEALING):
             os.kill(pid, signal.SIGKILL)
         with anyio.fail_after(5):
             for _ in range(3):
@@ -213,7 +224,7 @@ async def test_one_worker_gets_no_more_than_its_share() -> None:
         async with anyio.create_task_group() as tasks:
             for slot, chunks in zip(slots, lengths, strict=True):
                 tasks.start_soon(it.pool.seal, slot, runs(chunks))
-        assert len(children(SEALING)) == min(len(os.sched_getaffinity(0)), 4)
+        assert len(workers(SEALING)) == min(len(os.sched_getaffinity(0)), 4)
 
 
 def test_numbers_travel_as_32_bits() -> None:
