@@ -17,8 +17,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Self
 
-SLOT_SIZE = 2 << 20  # a slot costs the event loop 1 ms, hashing and sealing it 10 ms
-SLACK = 32 << 10  # 32 bytes of envelope for each of at most 512 chunks of 4 KiB, twice over
+SLOT_SIZE = 4 << 20  # a slot costs the event loop 1 ms, hashing and sealing it 20 ms
+SLACK = 64 << 10  # 32 bytes of envelope for each of at most 1,024 chunks of 4 KiB, twice over
 _STRIDE = SLACK + SLOT_SIZE
 
 

@@ -31,7 +31,7 @@ from mcp_backup.workers import Worker, worker
 
 SEALING = "mcp_backup.repository.sealing"  # the module that workers run
 DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on databases
-_THREAD_REQUESTS = 16  # 16 MiB of slots hashed and sealed before processes pay off
+_THREAD_REQUESTS = 8  # 16 MiB of slots hashed and sealed before processes pay off
 _LITTLE_HASHED, _LITTLE_SEALED = 1 << 20, 256 << 10  # bytes, done in a millisecond
 _MAX_WORKERS = 4  # beyond that the capture is the bottleneck
 _SLOTS_PER_WORKER = 2  # one worked on, one waiting

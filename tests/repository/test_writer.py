@@ -201,9 +201,10 @@ async def test_a_pack_that_waits_for_its_upload_survives_the_cancel_of_who_close
         inner = it.repository.store
         it.repository.store = SlowStore(inner)
         async with it.writer() as writer:
-            first = [await it.save(writer, cut(noise(SLOT_SIZE, n))) for n in range(7)]
+            fitting = range(TARGET_SIZE // SLOT_SIZE - 1)  # one more, and the pack is full
+            first = [await it.save(writer, cut(noise(SLOT_SIZE, n))) for n in fitting]
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(it.save, writer, cut(noise(SLOT_SIZE, 7)))
+                tasks.start_soon(it.save, writer, cut(noise(SLOT_SIZE, len(fitting))))
                 await anyio.wait_all_tasks_blocked()
                 tasks.cancel_scope.cancel()
             slow.set()
