@@ -1,6 +1,6 @@
 """From live sources to a snapshot. Start at `archiver`.
 
-    capture → contents (chunks → blobs) → trees → manifest → snapshot
+    capture → reading → contents (chunks → blobs) → trees → manifest → snapshot
 
 What holds here, and the test that keeps it:
 

@@ -17,31 +17,27 @@ from time import monotonic
 from anyio import to_thread
 from blake3 import blake3
 
-from mcp_backup.backup.contents import ImageContent, StreamContent
 from mcp_backup.backup.cutting import cut_of, observed, told
 from mcp_backup.backup.handouts import clear, handed_out, handout_of
+from mcp_backup.backup.reading import Reading
 from mcp_backup.backup.segments import SegmentCache
 from mcp_backup.backup.trees import Directory, keep_times, save_directory
 from mcp_backup.churn import Changed, Cut
 from mcp_backup.errors import SourceError
 from mcp_backup.format.blob import BlobKind
-from mcp_backup.format.chunking import default_chunk_size
 from mcp_backup.format.ids import BlobId, SnapshotId
 from mcp_backup.format.snapshot import Snapshot
 from mcp_backup.format.tree import Node, dir_node, file_node
 from mcp_backup.manifest import PATH as MANIFEST_PATH
 from mcp_backup.manifest import Failure, Manifest, SourceRecord
-from mcp_backup.progress import Listener, Progress
+from mcp_backup.progress import Listener
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.writer import Writer
-from mcp_backup.sources.capture import Capture, FileEnd, Filled, captured
-from mcp_backup.sources.digest import SEGMENT
-from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec
+from mcp_backup.sources.capture import captured
+from mcp_backup.sources.source import Component, Evidence, SourceSpec
 from mcp_backup.suspicion import losses
 from mcp_backup.tasks import task_group
-
-_RESERVED_SLOTS = 2  # for batches of content-cut chunks, while a capture holds all the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,22 +170,8 @@ class Archiver:
     ) -> SourceRecord:
         tree = f"{spec.component}/{spec.name}"
         cut = cut_of(known.record) if known else Cut(0, 0)
-        reading = _Reading(self._writer, self._pool, self._segments, tree, cut.next)
-        scratch = self._scratch / f"capture-{len(self.archive.records)}"  # the last may be littered
-        await to_thread.run_sync(_make, scratch)
-        copies, read = scratch.with_name(f"{scratch.name}-handed-out"), spec
-        try:
-            if handout := handout_of(self._repository, spec):
-                read = replace(spec, path=str(await handed_out(handout, spec, copies)))
-            async with captured(read, self._pool.arena, scratch) as capture:
-                before = await self._before(spec, known)  # while the worker starts
-                evidence = await reading.run(capture, spec, listener)
-            if read is not spec:  # a copy's fingerprint says nothing of what is live
-                files = tuple(replace(file, original=spec.path) for file in evidence.files)
-                evidence = replace(evidence, files=files, fingerprint="")
-        finally:
-            reading.release()
-            await clear(copies)
+        reading = Reading(self._writer, self._pool, self._segments, tree, cut.next)
+        evidence, before = await self._read(spec, known, reading, listener)
         notes, churn = evidence.notes + ((told(cut),) if cut.pays else ()), tuple[Changed, ...]()
         if known and before:
             keep_times(reading.root, before)
@@ -214,135 +196,40 @@ class Archiver:
             churn=churn,
         )
 
+    async def _read(
+        self, spec: SourceSpec, known: Known | None, reading: Reading, listener: Listener
+    ) -> tuple[Evidence, Sequence[Node]]:
+        """Consume a capture; return its evidence, and what the last backup stored of a database."""
+        scratch = self._scratch / f"capture-{len(self.archive.records)}"  # the last may be littered
+        await to_thread.run_sync(_make, scratch)
+        copies, read, before = scratch.with_name(f"{scratch.name}-handed-out"), spec, list[Node]()
+
+        async def load_before() -> None:
+            before.extend(await self._before(spec, known))
+
+        try:
+            if handout := handout_of(self._repository, spec):
+                read = replace(spec, path=str(await handed_out(handout, spec, copies)))
+            async with (
+                captured(read, self._pool.arena, scratch) as capture,
+                task_group() as meanwhile,
+            ):
+                meanwhile.start_soon(load_before)
+                evidence = await reading.run(capture, spec, listener)
+        finally:
+            reading.release()
+            await clear(copies)
+        if read is not spec:  # a copy's fingerprint says nothing of what is live
+            files = tuple(replace(file, original=spec.path) for file in evidence.files)
+            evidence = replace(evidence, files=files, fingerprint="")
+        return evidence, before
+
     async def _before(self, spec: SourceSpec, known: Known | None) -> Sequence[Node]:
         """Return what the last backup stored of a database; nothing of other sources."""
         if known is None or spec.component is not Component.DATABASES:
             return ()
         assert known.tree.subtree is not None
         return await self._repository.load_tree(known.tree.subtree)
-
-
-class _Reading:
-    """One capture being consumed: entries into `root`, bytes into the repository."""
-
-    def __init__(
-        self, writer: Writer, pool: SealingPool, segments: SegmentCache, tree: str, chunk_size: int
-    ) -> None:
-        self.root = Directory()
-        self.chunk_size = chunk_size
-        self._segments, self._tree = segments, tree
-        self._writer, self._pool = writer, pool
-        self._lent: set[int] = set()
-
-    async def run(self, capture: Capture, spec: SourceSpec, listener: Listener) -> Evidence:
-        """Consume the capture to its end; return its evidence. `release` must follow."""
-        for _ in range(self._pool.arena.slots - _RESERVED_SLOTS):
-            slot = await self._pool.slots.take()
-            self._lent.add(slot)
-            await capture.give(slot)
-        while True:
-            event = await capture.next()
-            if isinstance(event, Entry):
-                await self._entry(event, capture, spec, listener)
-            else:
-                assert isinstance(event, Evidence), event
-                return event
-
-    def release(self) -> None:
-        """Free the slots that were lent to the worker, which has ended by now."""
-        for slot in self._lent:
-            self._pool.slots.give_back(slot)
-
-    async def _entry(
-        self, entry: Entry, capture: Capture, spec: SourceSpec, listener: Listener
-    ) -> None:
-        match entry.type:
-            case "dir":
-                self.root.add(entry.path, Directory(_node(entry, None, 0)))
-            case "symlink":
-                self.root.add(entry.path, _node(entry, None, 0))
-            case "file":
-                report = _Report(listener, spec.name, entry.size)
-                content, size = await self._file(entry, capture, report)
-                self.root.add(entry.path, _node(entry, content, size))
-
-    async def _file(
-        self, entry: Entry, capture: Capture, report: "_Report"
-    ) -> tuple[tuple[BlobId, ...], int]:
-        if entry.layout == "image":
-            if not self.chunk_size or self.chunk_size % max(entry.page_size, 1):
-                self.chunk_size = default_chunk_size(entry.size, entry.page_size)
-            return await self._known_image(entry, capture, report)
-        return await self._stream(capture, StreamContent(self._writer, self._pool), report)
-
-    async def _known_image(
-        self, entry: Entry, capture: Capture, report: "_Report"
-    ) -> tuple[tuple[BlobId, ...], int]:
-        if entry.lead or SEGMENT % self.chunk_size:  # cuts do not fall on the borders of segments
-            content = ImageContent(self._writer, self.chunk_size, entry.lead)
-            return await self._image(capture, content, report)
-        place = f"{self._tree}/{entry.path}"
-        before = await self._segments.load(place, self.chunk_size)
-        content = ImageContent(self._writer, self.chunk_size, before=before)
-        done = await self._image(capture, content, report)
-        await self._segments.save(place, content.segments)
-        return done
-
-    async def _image(
-        self, capture: Capture, content: ImageContent, report: "_Report"
-    ) -> tuple[tuple[BlobId, ...], int]:
-        async def save(filled: Filled) -> None:
-            await content.save(filled.slot, filled.offset, filled.length, filled.segments)
-            await capture.give(filled.slot)
-            await report.add(filled.length)
-
-        async with task_group() as saves:
-            while isinstance(event := await capture.next(), Filled):
-                saves.start_soon(save, event)
-        assert isinstance(event, FileEnd), event
-        return content.finish(), event.size
-
-    async def _stream(
-        self, capture: Capture, content: StreamContent, report: "_Report"
-    ) -> tuple[tuple[BlobId, ...], int]:
-        while isinstance(event := await capture.next(), Filled):
-            await content.save(event.slot, event.length)
-            await capture.give(event.slot)
-            await report.add(event.length)
-        assert isinstance(event, FileEnd), event
-        return await content.finish(), event.size
-
-
-@dataclass(slots=True)
-class _Report:
-    """How far one file is."""
-
-    listener: Listener
-    source: str
-    total: int
-    done: int = 0
-
-    async def add(self, length: int) -> None:
-        self.done += length
-        await self.listener(Progress("capture", self.source, self.done, max(self.total, self.done)))
-
-
-def _node(entry: Entry, content: Sequence[BlobId] | None, size: int) -> Node:
-    return Node(
-        name=entry.path.rpartition("/")[2],
-        type=entry.type,
-        mode=entry.mode,
-        mtime_ns=entry.mtime_ns,
-        atime_ns=entry.mtime_ns,
-        ctime_ns=entry.mtime_ns,
-        uid=entry.uid,
-        gid=entry.gid,
-        user=entry.user,
-        group=entry.group,
-        size=size,
-        link_target=entry.link_target,
-        content=tuple(content) if content is not None else None,
-    )
 
 
 def bound(spec: SourceSpec, mark: str) -> str:
