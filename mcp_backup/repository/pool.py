@@ -179,7 +179,7 @@ class SealingPool:
         self._listening: list[_ProcessHand] = []  # those and, while they start, perhaps more
         self._asked = 0
         self._starting = anyio.Lock()
-        self._beginning = anyio.CancelScope()
+        self._begun, self._beginning = False, anyio.CancelScope()
         self._files: dict[int, str] = {}
         self._next_file = 0
 
@@ -191,10 +191,13 @@ class SealingPool:
         self._thread_requests = 0
 
     def begin(self) -> None:
-        """Have the processes started, without waiting; until they are there, a thread works."""
-        if self._processes:
+        """Have the processes started, without waiting; until they are there, a thread works.
+
+        May be called again, also meanwhile.
+        """
+        if self._processes or self._begun:
             return
-        self._thread_requests = sys.maxsize
+        self._begun, self._thread_requests = True, sys.maxsize
         self._tasks.start_soon(self._begin)
 
     async def _begin(self) -> None:
