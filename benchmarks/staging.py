@@ -26,7 +26,8 @@ async def _staged(config: Path, out: Path) -> None:
         opened(load_settings(config, os.environ, Path.cwd())) as engine,
         sealing_pool(engine.repository.key) as pool,
     ):
-        pool.begin()  # as a verification of something large does
+        pool.begin()  # as a restore of something large does
+        await engine.index_cache.load(trusted=True)
         backup = await engine.catalog.find("latest")
         node = await engine.catalog.tree(backup, "databases/memory")
         file = await _only_file(engine.repository, node)

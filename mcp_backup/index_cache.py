@@ -1,14 +1,15 @@
-"""The index, kept for the next process: a file that changes nothing but a backup's speed.
+"""The index, kept for the next process: a file that changes nothing but speed.
 
-To parse the index files of a gigabyte takes a fifth of a second, of ten gigabytes two seconds, and
-every backup from a terminal needs them. What they hold follows from their names, which are
-digests, so an index made of files that are all there now is the index of those files, and only
-later ones are read. Where one has gone, it is not believed.
+To parse the index files of a gigabyte takes a fifth of a second, of ten gigabytes two seconds;
+every backup from a terminal needs them, and every restore twice. What they hold follows from their
+names, which are digests, so an index made of files that are all there now is the index of those
+files, and only later ones are read. Where one has gone, it is not believed.
 
     file = index files (4) │ 32 bytes each │ the index      under a checksum (`local_cache.py`)
 
-It holds no data, only digests. Nobody else relies on it: restore, verify, check, drill and prune
-read the index files themselves.
+It holds no data, only digests. A restore proves each blob by its id wherever it was said to lie,
+and drops this file when one was not what it should be. Whoever proves what is in the repository,
+verify, check, drill and prune, reads the index files themselves.
 """
 
 import logging
@@ -64,6 +65,12 @@ class IndexCache:
         parts = [_COUNT.pack(len(made_of)), *made_of, *index.frozen()]
         await to_thread.run_sync(self._save, parts)
 
+    async def drop(self) -> None:
+        """Keep nothing, and forget what the repository has in memory of it."""
+        self._kept, self._newest = frozenset(), None
+        await self._repository.forget_index()
+        await to_thread.run_sync(self._remove)
+
     def _load(self) -> tuple[BlobIndex, Set[IndexId]] | None:
         body = self._files.read(self._path)
         if body is None:
@@ -72,6 +79,12 @@ class IndexCache:
         end = _COUNT.size + count * ID_SIZE
         ids = (bytes(body[at : at + ID_SIZE]) for at in range(_COUNT.size, end, ID_SIZE))
         return BlobIndex.thawed(body[end:]), frozenset(map(IndexId, ids))
+
+    def _remove(self) -> None:
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("the index that was kept could not be removed: %s", error)
 
     def _save(self, parts: list[bytes]) -> None:
         try:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mcp_backup.catalog import Backup
-from mcp_backup.errors import UsageError
+from mcp_backup.errors import IntegrityError, UsageError
 from mcp_backup.progress import Listener
 from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.pool import SEALING, sealing_pool
@@ -33,6 +33,7 @@ class Restoring:
         """Restore from the engine's repository, by its settings."""
         settings, place = engine.settings, engine.place
         self._repository, self._catalog = engine.repository, engine.catalog
+        self._index_cache = engine.index_cache
         self._restorer = Restorer(
             Rules(
                 state=engine.state,
@@ -48,6 +49,8 @@ class Restoring:
 
     async def plan(self, request: RestoreRequest) -> RestorePlan:
         """Work out what a restore would do; see `Engine.plan_restore`."""
+        await self._index_cache.load(trusted=True)
+        await self._index_cache.keep()  # the plan is carried out soon, often by another process
         origin = await self._origin(await self._catalog.find(request.backup_id))
         return await self._restorer.plan(self._repository, origin, request)
 
@@ -74,10 +77,14 @@ class Restoring:
             locked(self._repository, wait=PATIENCE_SECONDS),
             sealing_pool(self._repository.key) as pool,
         ):
-            origin = await self._origin(await self._catalog.find(plan.snapshot_id))
-            await self._repository.load_index(refresh=True)
             means = Means(self._repository, pool, listener)
-            return await self._restorer.restore(plan_id, origin, means, consent=consent)
+            try:
+                await self._index_cache.load(trusted=True)
+                origin = await self._origin(await self._catalog.find(plan.snapshot_id))
+                return await self._restorer.restore(plan_id, origin, means, consent=consent)
+            except IntegrityError:  # whatever it was, the next attempt reads the index itself
+                await self._index_cache.drop()
+                raise
 
     async def undo(self, restore_id: str, *, consent: bool = False) -> UndoReport:
         """Put back what was live before a restore."""

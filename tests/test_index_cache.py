@@ -1,4 +1,4 @@
-"""The index that is kept for the next process changes nothing but a backup's speed."""
+"""The index that is kept for the next process changes nothing but speed."""
 
 import shutil
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_backup import index_cache as module
+from mcp_backup.errors import IntegrityError
 from mcp_backup.forgetting import prune
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId, PackId, digest
@@ -16,6 +17,7 @@ from mcp_backup.format.pack import PackEntry
 from mcp_backup.repository.blob_index import BlobIndex
 from mcp_backup.store.local import LocalStore
 from mcp_backup.verbs import BackupReport, BackupType, CreateRequest, Level
+from mcp_backup.verbs_restores import RestoreReport, RestoreRequest
 from tests.doubles import FaultyStore
 from tests.system import System, change, make_system, settled
 from tests.test_snapshot_cache import a_directory, cut_short, emptied, flipped, missing
@@ -51,8 +53,7 @@ async def again(system: System, request: CreateRequest = AGAIN) -> tuple[BackupR
         report = await engine.create(request)
     async with system.engine() as engine:
         assert (await engine.check(Level.DATA)).findings == ()
-    read = {name for verb, name in store.calls if verb == "get" and name.startswith("index/")}
-    return report, read
+    return report, index_files_read(store)
 
 
 def outcomes(report: BackupReport) -> list[str]:
@@ -153,3 +154,58 @@ def test_an_index_comes_back_as_it_was(
     assert all(again.is_whole(BlobId(digest(bytes([number, 1])))) for number in whole)
     assert len(again) == len(index)
     assert again.frozen() == index.frozen()
+
+
+async def restored(system: System, request: RestoreRequest) -> tuple[RestoreReport, set[str]]:
+    """Restore in a new process, so to say; return the index files that were read for it."""
+    store = FaultyStore(LocalStore(system.repository))
+    async with system.engine(store=store) as engine:
+        plan = await engine.plan_restore(request)
+        report = await engine.restore(plan.plan_id, consent=True)
+    return report, index_files_read(store)
+
+
+def index_files_read(store: FaultyStore) -> set[str]:
+    return {name for verb, name in store.calls if verb == "get" and name.startswith("index/")}
+
+
+async def test_a_restore_believes_the_index_that_was_kept(system: System) -> None:
+    for request, status in (
+        (RestoreRequest(target="scratch"), "staged"),
+        (RestoreRequest(target="original"), "restored"),
+    ):
+        report, read = await restored(system, request)
+        assert (report.status, read) == (status, set())
+
+
+async def test_a_plan_keeps_the_index_that_it_had_to_read(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is carried out soon, and often by another process."""
+    monkeypatch.setattr(module, "_BEHIND", 1)
+    cache_of(system).unlink()
+    store = FaultyStore(LocalStore(system.repository))
+    async with system.engine(store=store) as engine:
+        await engine.plan_restore(RestoreRequest())
+    assert index_files_read(store) == {f"index/{each.name}" for each in index_files(system)}
+    _, read = await restored(system, RestoreRequest())
+    assert read == set()
+
+
+async def test_after_a_restore_that_found_damage_the_next_reads_the_index_itself(
+    system: System,
+) -> None:
+    """Should what was kept ever be wrong, it stands in the way of one attempt and no other."""
+    packs = {path: path.read_bytes() for path in (system.repository / "data").glob("*/*")}
+    async with system.engine() as engine:
+        plan = await engine.plan_restore(RestoreRequest(target="scratch"))
+    for path, intact in packs.items():
+        path.write_bytes(bytes(len(intact)))
+    async with system.engine() as engine:
+        with pytest.raises(IntegrityError):
+            await engine.restore(plan.plan_id)
+    for path, intact in packs.items():
+        path.write_bytes(intact)
+    there = len(index_files(system))
+    report, read = await restored(system, RestoreRequest(target="scratch"))
+    assert (report.status, len(read)) == ("staged", there)

@@ -269,14 +269,15 @@ class Repository:
         return None if self._index is None else (self._index, self._indexed)
 
     async def recall_index(self, index: BlobIndex, made_of: Set[IndexId]) -> None:
-        """Take an index that was kept of these files, unless there is one.
-
-        It is as good as they are: their names say what is in them. Where one of them has gone, the
-        next `load_index` makes a new one.
-        """
+        """Take an index kept of these files, unless there is one; believed while they are there."""
         async with self._loading:
             if self._index is None:
                 self._index, self._indexed, self._index_current = index, set(made_of), False
+
+    async def forget_index(self) -> None:
+        """Have the next `load_index` read every index file."""
+        async with self._loading:
+            self._index, self._indexed, self._index_current = None, set(), False
 
     def doubt_index(self) -> None:
         """Have the next `load_index` look for changes; called when a lock was just taken."""
