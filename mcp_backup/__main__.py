@@ -32,6 +32,7 @@ def main() -> None:
     so looking for cycles in it, again and again, is work for nothing; `run` goes on with that.
     """
     gc.disable()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it looks for some everywhere
     try:
         _begin_workers(sys.argv[1:])
         code: int = import_module("mcp_backup.cli.app").run(sys.argv[1:])
