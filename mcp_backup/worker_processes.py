@@ -25,6 +25,7 @@ from mcp_backup.fork_server import MAX_PACKET
 _SERVER = "mcp_backup.fork_server"
 _SECRET_ENVIRONMENT = "MCP_BACKUP_PASSWORD"  # noqa: S105 - a prefix of names, not a password
 _GRACE_SECONDS = 2.0  # what a server gets to end by itself before it is killed
+_PATIENCE_SECONDS = 60.0  # what it gets to load a module and fork: a hundred times what it takes
 
 
 class Process(Protocol):
@@ -133,10 +134,11 @@ class ForkServer:
         """Have it become `program`, whose `main` is called with what `serve_child` expects.
 
         Raises:
-            WorkerDied: the server has gone.
+            WorkerDied: the server has gone, or does not answer.
         """
         self.begin()
         status, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        status.settimeout(_PATIENCE_SECONDS)
         try:
             with theirs:
                 descriptors = [channel.fileno(), stderr.fileno(), theirs.fileno()]
@@ -146,7 +148,7 @@ class ForkServer:
             told, handles, _, _ = socket.recv_fds(status, MAX_PACKET, 1)
         except OSError as error:
             status.close()
-            raise WorkerDied(task, "could not be forked") from error
+            raise WorkerDied(task, f"could not be forked: {error.strerror or error}") from error
         if not told:
             status.close()
             raise WorkerDied(task, "could not be forked, since the process that does it has ended")
@@ -171,8 +173,12 @@ def can_fork() -> bool:
     if not hasattr(os, "pidfd_open"):
         return False
     try:
-        os.close(os.pidfd_open(os.getpid()))
-    except OSError:  # an old kernel, or a sandbox that does not know the call
+        handle = os.pidfd_open(os.getpid())
+        try:
+            signal.pidfd_send_signal(handle, 0)
+        finally:
+            os.close(handle)
+    except OSError:  # an old kernel, or a sandbox that does not know the calls
         return False
     return True
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 
 import anyio
 import pytest
@@ -89,6 +90,18 @@ async def test_without_its_server_a_worker_ends_and_the_next_is_refused_in_a_sen
     assert list(below(os.getpid())) == []
 
 
+async def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_processes, "_PATIENCE_SECONDS", 0.1)
+    async with forking(*CAPTURING), asked_nothing() as child:
+        server = parent_of(child.pid)
+        os.kill(server, signal.SIGSTOP)
+        with pytest.raises(WorkerDied, match="for a test could not be forked: timed out"):
+            await worker(SOURCES, "a test").__aenter__()
+        os.kill(server, signal.SIGCONT)
+
+
 async def test_a_cancel_kills_the_worker_and_ends_the_server() -> None:
     with anyio.CancelScope() as scope:
         async with forking(*CAPTURING), asked_nothing() as child:
@@ -144,10 +157,16 @@ def test_a_command_has_its_workers_loaded_beside_it_and_leaves_no_process(tmp_pa
     assert [pid for pid in met if parent_of(pid)] == []
 
 
+def refuse(*_: int) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("library", [os, signal], ids=["open", "signal"])
 def test_where_processes_have_no_descriptors_workers_are_spawned(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, library: ModuleType
 ) -> None:
-    monkeypatch.delattr(os, "pidfd_open")
+    name = {os: "pidfd_open", signal: "pidfd_send_signal"}[library]
+    monkeypatch.setattr(library, name, refuse)
     assert not worker_processes.can_fork()
 
     async def parent() -> int:
