@@ -27,6 +27,7 @@ def make_files(live: Path) -> Path:
     (live / os.fsdecode(b"not utf-8 \xff")).write_text("x")
     (live / "sub" / "noise").write_bytes(os.urandom(40 << 20))
     (live / "sub" / "even").write_bytes(b"\1" * (LARGEST * 2 + 5))
+    (live / "sub" / "plain").write_bytes(b"\2" * LARGEST)
     (live / "sub" / "deeper" / "run.sh").write_text("#!/bin/sh\n")
     (live / "sub" / "deeper" / "run.sh").chmod(0o750)
     (live / "link").symlink_to("sub/deeper/run.sh")
@@ -92,6 +93,8 @@ async def test_what_restic_backed_up_into_its_repository_comes_back_through_ours
     theirs: System, restic: Restic, tmp_path: Path
 ) -> None:
     live = make_files(tmp_path / "live")
+    restic("backup", live / "sub" / "plain", "--compression", "off")
+    restic("forget", "latest")  # what it stored stays, and is not stored again
     restic("backup", live)
     (entry,) = await listed(theirs)
     (snapshot,) = restic.json("snapshots")
