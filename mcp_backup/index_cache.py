@@ -20,7 +20,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from mcp_backup.format.ids import ID_SIZE, BlobId, IndexId
-from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.repository.blob_index import BlobIndex, Recalled
 from mcp_backup.repository.local_cache import LocalCache
 from mcp_backup.repository.repository import Repository
 
@@ -44,12 +44,8 @@ class IndexCache:
 
     async def load(self, *, trusted: bool) -> None:
         """Have the repository load its index: what was kept, if that is trusted, and the rest."""
-        if trusted and self._repository.index_known is None:
-            found = await to_thread.run_sync(self._load)
-            if found is not None:
-                index, self._kept = found
-                self._newest = index.newest_whole
-                await self._repository.recall_index(index, self._kept)
+        if trusted:
+            await self._repository.recall_index(self._load)
         await self._repository.load_index()
 
     async def keep(self) -> None:
@@ -71,14 +67,16 @@ class IndexCache:
         await self._repository.forget_index()
         await to_thread.run_sync(self._remove)
 
-    def _load(self) -> tuple[BlobIndex, Set[IndexId]] | None:
+    def _load(self) -> Recalled | None:
         body = self._files.read(self._path)
         if body is None:
             return None
         (count,) = _COUNT.unpack_from(body)
         end = _COUNT.size + count * ID_SIZE
         ids = (bytes(body[at : at + ID_SIZE]) for at in range(_COUNT.size, end, ID_SIZE))
-        return BlobIndex.thawed(body[end:]), frozenset(map(IndexId, ids))
+        index, self._kept = BlobIndex.thawed(body[end:]), frozenset(map(IndexId, ids))
+        self._newest = index.newest_whole
+        return index, self._kept
 
     def _remove(self) -> None:
         try:

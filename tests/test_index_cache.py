@@ -1,10 +1,14 @@
 """The index that is kept for the next process changes nothing but speed."""
 
 import shutil
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio import from_thread
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +18,8 @@ from mcp_backup.forgetting import prune
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId, PackId, digest
 from mcp_backup.format.pack import PackEntry
-from mcp_backup.repository.blob_index import BlobIndex
+from mcp_backup.index_cache import IndexCache
+from mcp_backup.repository.blob_index import BlobIndex, Recalled
 from mcp_backup.store.local import LocalStore
 from mcp_backup.verbs import BackupReport, BackupType, CreateRequest, Level
 from mcp_backup.verbs_restores import RestoreReport, RestoreRequest
@@ -67,6 +72,27 @@ async def test_the_next_backup_reads_no_index_file_and_finds_all_unchanged(syste
     report, read = await again(system)  # the small index file of the last, and no other
     assert outcomes(report) == ["stored", "unchanged", "unchanged"]
     assert len(read) == 1
+
+
+async def test_who_needs_the_index_while_the_kept_one_is_being_read_waits_for_it(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be made of its files a second time, as slowly as ever."""
+    asked, load = anyio.Event(), IndexCache._load
+    tree = BlobId(bytes(32))
+
+    def slowly(cache: IndexCache) -> Recalled | None:
+        from_thread.run_sync(asked.set)
+        time.sleep(0.1)
+        return load(cache)
+
+    monkeypatch.setattr(IndexCache, "_load", slowly)
+    store = FaultyStore(LocalStore(system.repository))
+    async with system.engine(store=store) as engine, anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(engine.index_cache.load, trusted=True))
+        await asked.wait()
+        assert (BlobKind.TREE, tree) not in await engine.repository.load_index()
+    assert index_files_read(store) == set()
 
 
 async def test_a_full_backup_reads_the_index_itself(system: System) -> None:

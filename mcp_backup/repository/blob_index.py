@@ -17,12 +17,12 @@ is kept.
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from typing import NamedTuple
 
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.crypto import OVERHEAD
-from mcp_backup.format.ids import ID_SIZE, BlobId, PackId
+from mcp_backup.format.ids import ID_SIZE, BlobId, IndexId, PackId
 from mcp_backup.format.pack import PackEntry
 
 _ENTRY = struct.Struct("<32sBIII")
@@ -266,6 +266,9 @@ class BlobIndex:
                 while table[slot]:
                     slot = (slot + 1) & mask
                 table[slot] = number
+
+
+Recalled = tuple[BlobIndex, Set[IndexId]]  # an index, and the index files that it was made of
 
 
 def packed(entries: Iterable[PackEntry]) -> bytes:

@@ -4,7 +4,7 @@ Start reading here: `open_repository` says in which order things are found out, 
 can be asked for afterwards.
 """
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +28,7 @@ from mcp_backup.format.key import generate_master_key
 from mcp_backup.format.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from mcp_backup.format.tree import Node, decode_tree
 from mcp_backup.format.unpacked import LIMIT, decode_unpacked, encode_unpacked
-from mcp_backup.repository.blob_index import BlobIndex, Location, packed
+from mcp_backup.repository.blob_index import BlobIndex, Location, Recalled, packed
 from mcp_backup.repository.concurrency import SMALL, aside, for_each
 from mcp_backup.repository.keys import add_key, find_key, work_for
 from mcp_backup.repository.objects import (
@@ -264,15 +264,15 @@ class Repository:
             return await self._loaded_index()
 
     @property
-    def index_known(self) -> tuple[BlobIndex, Set[IndexId]] | None:
+    def index_known(self) -> Recalled | None:
         """The index in memory and the index files that it was made of; None before it is loaded."""
         return None if self._index is None else (self._index, self._indexed)
 
-    async def recall_index(self, index: BlobIndex, made_of: Set[IndexId]) -> None:
-        """Take an index kept of these files, unless there is one; believed while they are there."""
+    async def recall_index(self, kept: Callable[[], Recalled | None]) -> None:
+        """Take the index that `kept` returns, in a thread; who asks for one meanwhile waits."""
         async with self._loading:
-            if self._index is None:
-                self._index, self._indexed, self._index_current = index, set(made_of), False
+            if self._index is None and (found := await to_thread.run_sync(kept)):
+                self._index, self._indexed, self._index_current = found[0], set(found[1]), False
 
     async def forget_index(self) -> None:
         """Have the next `load_index` read every index file."""
