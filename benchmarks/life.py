@@ -23,8 +23,8 @@ class Life:
     """Rounds of first backup, unchanged, changed, restore, check; the last goes on for days.
 
     One more round comes first, in which memory is watched and no time is taken. Who goes first
-    rotates: a virtual machine's host takes free memory back after a while, and the first program
-    after a pause pays for getting it again.
+    rotates, and each begins on a machine that has rested: on a virtual one the processors and the
+    memory that the last program left are not the ones that a program finds after a pause.
     """
 
     database: Path  # never written to
@@ -57,42 +57,41 @@ class Life:
         for program in programs:
             program.create_repository()
             program.watch = not number
-        time.sleep(_SETTLED)
         self._first(programs)
         if "unchanged" in self.steps:
             for program in programs:
-                self._add("unchanged", program.name, program.unchanged())
+                self._add("unchanged", program.name, rested(program.unchanged))
         if "changed" in self.steps:
             self._changed(programs, live)
         if "restore" in self.steps:
             self._restores(ours, programs)
         if "check" in self.steps:
             for program in programs:
-                self._add("check", program.name, program.check())
+                self._add("check", program.name, rested(program.check))
         if "days" in self.steps and number == self.rounds:
             self._days(programs, live)
 
     def _first(self, programs: Sequence[Program]) -> None:
         for program in programs:
-            self._add("first", program.name, program.first())
+            self._add("first", program.name, rested(program.first))
             self.results.add("first size", program.name, program.repository_size())
 
     def _changed(self, programs: Sequence[Program], live: Path) -> None:
         day(live / "memory.db", 1)
         for program in programs:
             before = program.repository_size()
-            self._add("changed", program.name, program.changed())
+            self._add("changed", program.name, rested(program.changed))
             self.results.add("changed size", program.name, program.repository_size() - before)
 
     def _restores(self, ours: Ours, programs: Sequence[Program]) -> None:
         staged = {}
         for program in programs:
-            staged[program.name] = program.stage()
+            staged[program.name] = rested(program.stage)
             self._add("stage", program.name, staged[program.name])
             shutil.rmtree(ours.home.parent / program.name / "out", ignore_errors=True)
-        self._add("scratch", OURS, ours.restore_scratch())
+        self._add("scratch", OURS, rested(ours.restore_scratch))
         ours.remove_restored()
-        self._add("live", OURS, ours.restore_live())
+        self._add("live", OURS, rested(ours.restore_live))
         ours.remove_restored()
         for row in ("scratch", "live"):  # what a peer does is the same in all three
             for peer, run in staged.items():
@@ -115,6 +114,12 @@ class Life:
         if run.peak_memory:
             told = f"{run.peak_memory / 1e6:.0f} MB"
         self.say(f"{row:10} {program:10} {told}")
+
+
+def rested(run: Callable[[], Run]) -> Run:
+    """Run a program after a pause."""
+    time.sleep(_SETTLED)
+    return run()
 
 
 @contextmanager
