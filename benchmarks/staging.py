@@ -2,46 +2,20 @@
 
     python -m benchmarks.staging SETTINGS OUT
 
-What `restic restore` and `borg extract` do; the product itself always examines what it staged.
+What `restic restore` and `borg extract` do; the product itself always examines what it staged. It
+starts as a restore from the terminal does: workers load beside the program.
 """
 
-import asyncio
 import gc
-import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
-from mcp_backup.format.tree import Node
-from mcp_backup.opening import opened
-from mcp_backup.repository.pool import SEALING, sealing_pool
-from mcp_backup.repository.reader import stage_file
-from mcp_backup.repository.repository import Repository
-from mcp_backup.settings import load_settings
-from mcp_backup.workers import forking
-
-
-async def _staged(config: Path, out: Path) -> None:
-    async with (
-        forking(SEALING),
-        opened(load_settings(config, os.environ, Path.cwd())) as engine,
-        sealing_pool(engine.repository.key) as pool,
-    ):
-        pool.begin()  # as a restore of something large does
-        await engine.index_cache.load(trusted=True)
-        backup = await engine.catalog.find("latest")
-        node = await engine.catalog.tree(backup, "databases/memory")
-        file = await _only_file(engine.repository, node)
-        assert file.content is not None
-        await stage_file(engine.repository, pool, file.content, out)
-
-
-async def _only_file(repository: Repository, node: Node) -> Node:
-    assert node.subtree is not None
-    (file,) = await repository.load_tree(node.subtree)
-    return file
-
+from mcp_backup.__main__ import begin_workers
+from mcp_backup.worker_processes import end_ahead
 
 if __name__ == "__main__":
-    gc.disable()  # as the program itself does while it starts
-    Path(sys.argv[2]).touch()
-    asyncio.run(_staged(Path(sys.argv[1]), Path(sys.argv[2])))
+    gc.disable()
+    begin_workers(["restore"])
+    import_module("benchmarks.staged").main(Path(sys.argv[1]), Path(sys.argv[2]))
+    end_ahead()

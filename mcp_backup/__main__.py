@@ -34,7 +34,7 @@ def main() -> None:
     gc.disable()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it looks for some everywhere
     try:
-        _begin_workers(sys.argv[1:])
+        begin_workers(sys.argv[1:])
         code: int = import_module("mcp_backup.cli.app").run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.stderr.write("error [interrupted]: stopped before it had begun\n")
@@ -42,8 +42,8 @@ def main() -> None:
     _end(code)
 
 
-def _begin_workers(words: Sequence[str]) -> None:
-    """Have what workers need loaded by a process beside this one, while the program loads."""
+def begin_workers(words: Sequence[str]) -> None:
+    """Have what workers of a verb need loaded by a process beside this one, while it loads."""
     asked = [_AHEAD[word] for word in words[:1] if word in _AHEAD]
     if asked and not _NO_WORKERS.intersection(words):
         worker_processes.begin_ahead(*asked[0])
