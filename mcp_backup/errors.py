@@ -213,7 +213,7 @@ class NotExportable(SourceError):
 
 
 class WorkerDied(SourceError):
-    """A worker process ended without an answer."""
+    """A worker process ended without an answer, or could not be had at all."""
 
     code = "worker-died"
 

@@ -8,8 +8,8 @@ opens nothing but the sockets below.
     parent → server   on the control socket, one packet a worker: JSON [program, slots], with
                       descriptors: the worker's channel, its standard error, the status socket
                       and, where it needs one, the arena
-    server → parent   on the status socket: the worker's pid, with a pidfd; when it has ended,
-                      what `waitstatus_to_exitcode` says, and then nothing more
+    server → parent   on the status socket: the worker's pid, with a pidfd, or why there is none;
+                      when it has ended, what `waitstatus_to_exitcode` says, and then nothing more
 
 It loads its modules while nobody asks. At the end of the control socket it ends, and with it, as
 with any parent of theirs, the workers that are left. Linux only.
@@ -47,7 +47,8 @@ class _Server:
         while True:
             events = self._poll.poll(0 if self._unloaded else None)
             if not events:
-                import_module(self._unloaded.popleft())
+                with suppress(ImportError, OSError):  # the worker that needs it will say so
+                    import_module(self._unloaded.popleft())
                 gc.freeze()  # so that no collection writes to pages that are shared
             for descriptor, _ in events:
                 if descriptor in self._workers:
@@ -62,28 +63,39 @@ class _Server:
             return False
         program, slots = json.loads(packet)
         connection, errors, told, *arena = received
-        server = os.getpid()
-        pid = os.fork()
-        if not pid:
-            place = f"{arena[0]}:{slots}" if arena else ""
-            self._become([program, str(connection), place, str(server)], errors, told)
+        place, server = f"{arena[0]}:{slots}" if arena else "", os.getpid()
+        status = socket.socket(fileno=told)
+        try:
+            pid = os.fork()
+            if not pid:
+                self._become([program, str(connection), place, str(server)], errors, status)
+            self._tell_begin(pid, status)
+        except OSError as error:  # no room for another process, and none was begun
+            with status, suppress(OSError):
+                status.send((error.strerror or str(error)).encode())
         for descriptor in (connection, errors, *arena):
             os.close(descriptor)
-        status, handle = socket.socket(fileno=told), os.pidfd_open(pid)
+        return True
+
+    def _tell_begin(self, pid: int, status: socket.socket) -> None:
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:  # too many open files: nobody could tell how it ends
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._workers[handle] = pid, status
         self._poll.register(handle, select.POLLIN)
         with suppress(OSError):  # the parent has gone, and its end of the control socket says so
             socket.send_fds(status, [str(pid).encode()], [handle])
-        return True
 
-    def _become(self, argv: list[str], errors: int, told: int) -> NoReturn:
+    def _become(self, argv: list[str], errors: int, status: socket.socket) -> NoReturn:
         """Go on as the worker, which ends here, or with the traceback of what it raises."""
         os.dup2(errors, sys.stderr.fileno())
-        for descriptor in (errors, told, *self._workers):
+        for descriptor in (errors, *self._workers):
             os.close(descriptor)
-        for _, status in self._workers.values():
-            status.close()
-        self._control.close()
+        for end in (self._control, status, *(other for _, other in self._workers.values())):
+            end.close()
         _name(argv[0])
         import_module(argv[0]).main(argv)
         os._exit(0)

@@ -115,13 +115,17 @@ class ForkServer:
         self._turn = threading.Lock()
 
     def begin(self) -> None:
-        """Start it, unless it has started; does not wait until it has loaded anything."""
+        """Start it, unless it has started; does not wait until it has loaded anything.
+
+        Raises:
+            OSError: there is no room for another process.
+        """
         with self._turn:
             if self._process is None:
                 words = [str(self._theirs.fileno()), str(os.getpid()), *self._modules]
-                with self._theirs:
-                    descriptors = [self._theirs.fileno()]
-                    self._process = _popen(["-P", "-m", _SERVER, *words], descriptors, None)
+                descriptors = [self._theirs.fileno()]
+                self._process = _popen(["-P", "-m", _SERVER, *words], descriptors, None)
+                self._theirs.close()
 
     def start(
         self,
@@ -134,13 +138,13 @@ class ForkServer:
         """Have it become `program`, whose `main` is called with what `serve_child` expects.
 
         Raises:
-            WorkerDied: the server has gone, or does not answer.
+            WorkerDied: the server has gone or does not answer, or there is no room for a process.
         """
-        self.begin()
         status, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         status.settimeout(_PATIENCE_SECONDS)
         try:
             with theirs:
+                self.begin()
                 descriptors = [channel.fileno(), stderr.fileno(), theirs.fileno()]
                 descriptors += [arena.fd] if arena else []
                 packet = json.dumps([program, arena.slots if arena else 0]).encode()
@@ -149,9 +153,10 @@ class ForkServer:
         except OSError as error:
             status.close()
             raise WorkerDied(task, f"could not be forked: {error.strerror or error}") from error
-        if not told:
+        if not handles:
             status.close()
-            raise WorkerDied(task, "could not be forked, since the process that does it has ended")
+            why = told.decode() or "the process that does it has ended"
+            raise WorkerDied(task, f"could not be forked: {why}")
         return Forked(int(told), handles[0], status)
 
     def close(self) -> None:
@@ -187,8 +192,12 @@ def begin_ahead(*modules: str) -> None:
     """Start a fork server for all that this process will do, where a processor is free."""
     if can_fork() and len(os.sched_getaffinity(0)) > 1:
         server = ForkServer(modules)
-        server.begin()
-        _ahead.append(server)
+        try:
+            server.begin()
+        except OSError:  # it is only to be quicker; who needs a worker tries again, and tells
+            server.close()
+        else:
+            _ahead.append(server)
 
 
 def begun_ahead() -> ForkServer | None:

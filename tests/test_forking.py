@@ -1,12 +1,13 @@
 """Workers that a fork server becomes: what a spawned one promises, they do too, and are quick."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ from types import ModuleType
 import anyio
 import pytest
 
-from mcp_backup import worker_processes
+from mcp_backup import __main__, worker_processes
 from mcp_backup.errors import WorkerDied
 from mcp_backup.repository.pool import SEALING
 from mcp_backup.sources.capture import CAPTURING
@@ -34,8 +35,7 @@ async def asked_nothing() -> AsyncIterator[Worker]:
         yield child
 
 
-async def until(true: object) -> None:
-    assert callable(true)
+async def until(true: Callable[[], bool]) -> None:
     with anyio.fail_after(PATIENCE):
         while not true():  # noqa: ASYNC110 - nothing tells of another process's name
             await anyio.sleep(0.005)
@@ -157,7 +157,61 @@ def test_a_command_has_its_workers_loaded_beside_it_and_leaves_no_process(tmp_pa
     assert [pid for pid in met if parent_of(pid)] == []
 
 
-def refuse(*_: int) -> None:
+def test_what_a_command_has_loaded_ahead_is_what_its_workers_run() -> None:
+    """Written twice, since what names it elsewhere takes a tenth of a second to load."""
+    assert (__main__._SEALING, __main__._CAPTURING) == ((SEALING,), CAPTURING)
+
+
+async def test_what_cannot_be_loaded_ahead_is_told_by_the_worker_that_needs_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with forking("mcp_backup.no_such_module"):
+        async with asked_nothing():
+            pass
+        async with worker("mcp_backup.no_such_module", "a test") as child:
+            with pytest.raises(WorkerDied, match="for a test ended with status 1"):
+                await child.receive()
+    assert "No module named 'mcp_backup.no_such_module'" in caplog.text
+
+
+async def test_without_room_for_another_process_the_next_worker_is_refused_with_the_reason() -> (
+    None
+):
+    """And those that are at work go on."""
+    async with forking(*CAPTURING), asked_nothing() as child:
+        server = parent_of(child.pid)
+        taken = set(map(int, os.listdir(f"/proc/{server}/fd")))
+        free = [number for number in range(max(taken) + 5) if number not in taken]
+        most = free[3]  # three come with the request: there is none left for the worker's handle
+        before = resource.prlimit(server, resource.RLIMIT_NOFILE)
+        resource.prlimit(server, resource.RLIMIT_NOFILE, (most, before[1]))
+        with pytest.raises(WorkerDied, match="for a test could not be forked: Too many open files"):
+            await worker(SOURCES, "a test").__aenter__()
+        assert workers(SOURCES) == [child.pid]
+        resource.prlimit(server, resource.RLIMIT_NOFILE, before)
+        async with asked_nothing():
+            pass
+
+
+def test_a_program_that_cannot_start_its_server_ahead_goes_on_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_processes, "_popen", refuse)
+    worker_processes.begin_ahead(SEALING)
+    assert worker_processes.begun_ahead() is None
+
+
+async def test_a_server_that_cannot_start_is_told_by_the_worker_that_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_processes, "_popen", refuse)
+    async with forking(SEALING):
+        for _ in range(2):
+            with pytest.raises(WorkerDied, match="could not be forked: Operation not permitted"):
+                await worker(SOURCES, "a test").__aenter__()
+
+
+def refuse(*_: object) -> None:
     raise PermissionError(1, "Operation not permitted")
 
 
