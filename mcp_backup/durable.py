@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
+from mcp_backup import page_cache
+
 _TEMPORARY = re.compile(r"(?P<name>.+)-tmp-[0-9a-f]{16}", re.DOTALL)
 _PIECE = (
     256 << 10
@@ -32,15 +34,18 @@ def write_durably(path: Path, data: bytes | bytearray | memoryview, mode: int = 
         fsync_directory(path.parent)
 
 
-def create_durably(path: Path, data: bytes | bytearray | memoryview, mode: int = 0o600) -> None:
+def create_durably(
+    path: Path, data: bytes | bytearray | memoryview, mode: int = 0o600, *, cached: bool = True
+) -> None:
     """Make `path` a file of exactly `data`, unless it exists.
 
-    Of several processes that create the same name at once, exactly one succeeds.
+    Of several processes that create the same name at once, exactly one succeeds. What is not to
+    stay `cached` is read from the disk by whoever reads it next.
 
     Raises:
         FileExistsError: it exists; it was not touched, and its name is durable.
     """
-    with _written(path, data, mode) as temporary:
+    with _written(path, data, mode, cached=cached) as temporary:
         try:
             _publish(temporary, path)
         finally:  # whoever won may not have come to this yet
@@ -123,7 +128,9 @@ def final_name(name: str) -> str | None:
 
 
 @contextmanager
-def _written(path: Path, data: bytes | bytearray | memoryview, mode: int) -> Iterator[Path]:
+def _written(
+    path: Path, data: bytes | bytearray | memoryview, mode: int, *, cached: bool = True
+) -> Iterator[Path]:
     temporary = path.with_name(temporary_name(path.name))
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -132,6 +139,8 @@ def _written(path: Path, data: bytes | bytearray | memoryview, mode: int) -> Ite
             with suppress(PermissionError):  # FAT knows fewer modes; the bytes matter more
                 os.fchmod(descriptor, mode)
             fsync_file(descriptor)
+            if not cached:
+                page_cache.drop(descriptor)
         finally:
             os.close(descriptor)
         yield temporary

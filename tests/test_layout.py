@@ -66,6 +66,7 @@ LEAVES = {
     "status_report",
     "errors",
     "durable",
+    "page_cache",
     "progress",
     "tasks",
     "arena",
@@ -92,7 +93,8 @@ PRINTING = DOORS | {"terminal"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "durable": set(),
+    "page_cache": set(),
+    "durable": {"page_cache"},
     "progress": set(),
     "tasks": {"errors"},
     "arena": set(),
@@ -118,7 +120,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule", "alerts", "news"},
     "schedule": VERBS | SETTINGS | DROPPING | DOORS | PROOF | {"slots", "durable"},
     "format": {"errors"},
-    "store": {"errors", "durable"},
+    "store": {"errors", "durable", "page_cache"},
     "repository": {
         "errors",
         "format",
@@ -130,8 +132,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workers",
         "verbs",
     },
-    "sources": {"errors", "durable", "arena", "channel", "workers"},
-    "backup": (LEAVES - {"durable"}) | {"format", "repository", "sources", "suspicion"},
+    "sources": {"errors", "durable", "page_cache", "arena", "channel", "workers"},
+    "backup": (LEAVES - {"durable", "page_cache"})
+    | {"format", "repository", "sources", "suspicion"},
     "alerts": {"errors", "durable", "verbs", "history_facts", "status_report"} | SETTINGS,
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS | {"proof.evidence"}),

@@ -16,6 +16,7 @@ import errno
 import os
 from dataclasses import asdict
 
+from mcp_backup import page_cache
 from mcp_backup.arena import SLOT_SIZE, Arena
 from mcp_backup.channel import Channel
 from mcp_backup.sources import digest
@@ -92,7 +93,7 @@ class Sink:
         """
         size, start = os.fstat(file).st_size, 0
         while start < size:
-            got = os.preadv(file, [self._room()[: size - start]], start)
+            got = page_cache.read_into(file, self._room()[: size - start], start)
             if not got:
                 raise OSError(errno.EIO, "the file ends before its end")
             self._count(got)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from mcp_backup import page_cache
 from mcp_backup.durable import (
     fsync_directory,
     make_directory_durably,
@@ -157,7 +158,7 @@ def _write_at(descriptor: int, offset: int, data: bytes) -> None:
     with memoryview(data) as rest:
         done = 0
         while done < len(rest):
-            done += os.pwrite(descriptor, rest[done:], offset + done)
+            done += page_cache.write(descriptor, rest[done:], offset + done)
 
 
 def _keep_raw(path: Path, directory: Path, state: Literal["damaged", "absent"]) -> _Kept:

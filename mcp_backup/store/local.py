@@ -18,6 +18,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from mcp_backup import page_cache
 from mcp_backup.durable import (
     create_durably,
     final_name,
@@ -37,6 +38,7 @@ from mcp_backup.store.layout import (
 from mcp_backup.store.os_errors import meaning_of, rootless
 
 _LARGEST = 512 << 20  # bytes of an object read whole: an index file of a million blobs is less
+_PASSING = 1 << 20  # bytes; packs are stored once and seldom read, and a proof reads the disk
 _LEFTOVER_SECONDS = (
     24 * 3600
 )  # no `put` takes that long, not even across a suspended laptop's night
@@ -153,13 +155,14 @@ class LocalStore:
 
     def _create(self, path: Path, data: bytes | bytearray | memoryview) -> None:
         file_mode, directory_mode = self._modes()
+        cached = len(data) < _PASSING
         try:
-            create_durably(path, data, file_mode)
+            create_durably(path, data, file_mode, cached=cached)
         except FileNotFoundError:
             if not self._root.exists():  # an unmounted disk: do not fill its mount point
                 raise rootless("put", self._root) from None
             make_directory_durably(path.parent, directory_mode)
-            create_durably(path, data, file_mode)
+            create_durably(path, data, file_mode, cached=cached)
 
     def _modes(self) -> tuple[int, int]:
         """Objects and directories are the group's too where `config` is, as restic has it."""
@@ -193,7 +196,9 @@ class LocalStore:
                 )
             if there < (length or 0):
                 raise _cut_short(name, offset, max(there, 0), length or 0)
-            return _read_exactly(descriptor, name, offset, there if length is None else length)
+            data = _read_exactly(descriptor, name, offset, there if length is None else length)
+            _pass(descriptor, offset, len(data))
+            return data
 
     def _get_into(self, name: str, offset: int, out: memoryview) -> None:
         with self._opened(name) as descriptor:
@@ -203,6 +208,7 @@ class LocalStore:
                 if not read:
                     raise _cut_short(name, offset, done, len(out))
                 done += read
+            _pass(descriptor, offset, done)
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
@@ -295,6 +301,12 @@ def _read_exactly(descriptor: int, name: str, offset: int, wanted: int) -> bytes
             raise _cut_short(name, offset, len(data), wanted)
         data += more
     return data
+
+
+def _pass(descriptor: int, offset: int, length: int) -> None:
+    """Keep what was read out of the page cache, if it is much; see `_PASSING`."""
+    if length >= _PASSING:
+        page_cache.drop(descriptor, offset, length)
 
 
 def _cut_short(name: str, offset: int, there: int, wanted: int) -> IntegrityError:
