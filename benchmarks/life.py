@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.memory_database import edit
+from benchmarks.page_cache import cool, warm
 from benchmarks.processes import Run
 from benchmarks.programs import OURS, Borg, Ours, Program, Restic
 from benchmarks.results import Results
 
 Say = Callable[[str], None]  # tells how far the run is
 STEPS = ("unchanged", "changed", "restore", "check", "days")
-_PIECE = 1 << 20
 _SETTLED = 2.1  # seconds after which a file's time tells for sure whether it was written since
 
 
@@ -26,7 +26,8 @@ class Life:
     One more round comes first, in which memory is watched and no time is taken. Who goes first
     rotates, and each begins on a machine that has rested: on a virtual one the processors and the
     memory that the last program left are not the ones that a program finds after a pause. Each
-    finds the live file in the page cache, which borg drops what it has read from.
+    finds the live file in the page cache, as its owner's work leaves it (borg drops what it reads),
+    and, to restore or to check, nothing of its repository, as a night leaves that.
     """
 
     database: Path  # never written to
@@ -69,7 +70,7 @@ class Life:
             self._restores(ours, programs, live)
         if "check" in self.steps:
             for program in programs:
-                self._add("check", program.name, rested(program.check, live))
+                self._add("check", program.name, rested(program.check, live, program.repository))
         if "days" in self.steps and number == self.rounds:
             self._days(programs, live)
 
@@ -88,12 +89,12 @@ class Life:
     def _restores(self, ours: Ours, programs: Sequence[Program], live: Path) -> None:
         staged = {}
         for program in programs:
-            staged[program.name] = rested(program.stage, live)
+            staged[program.name] = rested(program.stage, live, program.repository)
             self._add("stage", program.name, staged[program.name])
             shutil.rmtree(ours.home.parent / program.name / "out", ignore_errors=True)
-        self._add("scratch", OURS, rested(ours.restore_scratch, live))
+        self._add("scratch", OURS, rested(ours.restore_scratch, live, ours.repository))
         ours.remove_restored()
-        self._add("live", OURS, rested(ours.restore_live, live))
+        self._add("live", OURS, rested(ours.restore_live, live, ours.repository))
         ours.remove_restored()
         for row in ("scratch", "live"):  # what a peer does is the same in all three
             for peer, run in staged.items():
@@ -118,11 +119,14 @@ class Life:
         self.say(f"{row:10} {program:10} {told}")
 
 
-def rested(run: Callable[[], Run], live: Path) -> Run:
-    """Run a program after a pause, with the live file in the page cache whoever came before."""
-    with (live / "memory.db").open("rb", buffering=0) as file:
-        while file.read(_PIECE):
-            pass
+def rested(run: Callable[[], Run], live: Path, repository: Path | None = None) -> Run:
+    """Run a program after a pause, with the live file in the page cache whoever came before.
+
+    Of a repository that is given nothing is, as after a night.
+    """
+    if repository is not None:
+        cool(repository)
+    warm(live / "memory.db")
     time.sleep(_SETTLED)
     return run()
 

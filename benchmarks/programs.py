@@ -22,6 +22,7 @@ class Program(Protocol):
 
     name: str
     watch: bool  # the memory of what is run, instead of the time
+    repository: Path
 
     def create_repository(self) -> None: ...
     def first(self) -> Run: ...
@@ -40,12 +41,12 @@ class Ours:
 
     def __init__(self, home: Path, live: Path) -> None:
         """Work below `home`; `live` holds memory.db."""
-        self.home = _fresh(home)
+        self.home, self.repository = _fresh(home), home / "repository"
         self.config = home / "mcp-backup.toml"
         self.environment = _environment(home)
         self.config.write_text(
             f'state_dir = "{home}/state"\n'
-            f'[repository]\nlocation = "{home}/repository"\npassword_file = "{home}/key"\n'
+            f'[repository]\nlocation = "{self.repository}"\npassword_file = "{home}/key"\n'
             f'[[databases]]\nname = "memory"\npath = "{live}/memory.db"\n'
         )
 
@@ -105,7 +106,7 @@ class Ours:
 
     def repository_size(self) -> int:
         """Return the repository's bytes."""
-        return tree_size(self.home / "repository")
+        return tree_size(self.repository)
 
 
 class Restic:
@@ -171,10 +172,11 @@ class Borg:
     def __init__(self, home: Path, live: Path) -> None:
         """Work below `home`."""
         self.home, self._live = _fresh(home), live
+        self.repository = home / "repository"
         self._archives = 0
         self.environment = {
             **_environment(home),
-            "BORG_REPO": str(home / "repository"),
+            "BORG_REPO": str(self.repository),
             "BORG_PASSPHRASE": "bench",
             "BORG_BASE_DIR": str(home / "base"),
         }
@@ -208,7 +210,7 @@ class Borg:
 
     def repository_size(self) -> int:
         """Return the repository's bytes."""
-        return tree_size(self.home / "repository")
+        return tree_size(self.repository)
 
 
 def found(program: str) -> str:
