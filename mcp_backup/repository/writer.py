@@ -117,7 +117,7 @@ class Writer:
         self._sealer, self._header_sealer = Sealer(repository.key), Sealer(repository.key)
         self._compressor = Compressor(DEFAULT_LEVEL)
         self._spare: list[mmap] = []  # the buffer of a pack that has been stored
-        self._open = {kind: self._new_pack(kind) for kind in BlobKind}
+        self._open: dict[BlobKind, _OpenPack] = {}
         self._closed: deque[_OpenPack] = deque()  # full, and not being stored yet
         self._claimed: dict[BlobKind, set[bytes]] = {  # saved, but not in the index yet
             kind: set() for kind in BlobKind
@@ -249,7 +249,7 @@ class Writer:
             self._claimed[kind].difference_update(blobs)
             raise
         try:
-            pack = self._open[kind]
+            pack = self._open.get(kind) or self._new_pack(kind)
             pack.add(sealed, blobs, sizes)
             self.totals.blobs += len(blobs)
             self.totals.sealed += len(sealed)
@@ -259,15 +259,17 @@ class Writer:
             self._turn.release()
 
     async def _close_pack(self, kind: BlobKind) -> None:
-        pack = self._open[kind]
-        if not pack.entries:
+        pack = self._open.pop(kind, None)
+        if pack is None:
             return
-        self._open[kind] = self._new_pack(kind)
         self._closed.append(pack)
         await self._upload()
 
     def _new_pack(self, kind: BlobKind) -> _OpenPack:
-        return _OpenPack(kind, self._spare.pop() if self._spare else mmap(-1, _BUFFER, MAP_PRIVATE))
+        """Begin a pack, now that something is to go into it: then the last one may be stored."""
+        buffer = self._spare.pop() if self._spare else mmap(-1, _BUFFER, MAP_PRIVATE)
+        self._open[kind] = _OpenPack(kind, buffer)
+        return self._open[kind]
 
     async def _upload(self) -> None:
         """Begin to store every closed pack; a cancel leaves those that wait to the next call."""
