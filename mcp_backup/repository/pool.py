@@ -34,7 +34,6 @@ DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on datab
 _THREAD_REQUESTS = 8  # 16 MiB of slots hashed and sealed before processes pay off
 _LITTLE_HASHED, _LITTLE_SEALED = 1 << 20, 256 << 10  # bytes, done in a millisecond
 _MAX_WORKERS = 4  # beyond that the capture is the bottleneck
-_SLOTS_PER_WORKER = 2  # one worked on, one waiting
 _CAPTURE_SLOTS = 4  # an image's first, one being filled, and two for content-cut batches
 MAX_CHUNKS = SLACK // 32  # sealing adds 32 bytes a chunk, and may not overtake its input
 
@@ -331,6 +330,11 @@ def _workers() -> int:
     return min(cores, _MAX_WORKERS)
 
 
+def _worker_slots(workers: int) -> int:
+    """Return one slot for each to work on, and one that waits for each two: they end in turn."""
+    return workers + (workers + 1) // 2
+
+
 @asynccontextmanager
 async def sealing_pool(
     key: MasterKey, *, thread_requests: int = _THREAD_REQUESTS
@@ -339,7 +343,7 @@ async def sealing_pool(
 
     On leaving, however that happens, the children have ended and the shared memory is gone.
     """
-    arena = Arena.create(_CAPTURE_SLOTS + _SLOTS_PER_WORKER * _workers())
+    arena = Arena.create(_CAPTURE_SLOTS + _worker_slots(_workers()))
     try:
         async with AsyncExitStack() as stack, task_group() as tasks:
             pool = SealingPool(arena, key, tasks, stack, thread_requests)
