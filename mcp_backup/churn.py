@@ -16,6 +16,8 @@ least, in hot spots and scattered.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress, count
+from operator import ne
 from typing import NamedTuple
 
 FINEST, COARSEST = 4 << 10, 64 << 10  # bytes
@@ -62,13 +64,9 @@ class Cut:
 
 def changed(before: Sequence[bytes], now: Sequence[bytes]) -> Changed:
     """Count what differs in the list of a file's chunks, cut alike both times."""
-    same = [one == other for one, other in zip(before, now, strict=False)]
-    same += [False] * (len(now) - len(same))
-    return Changed(*(_unequal(same, size) for size in (1, 2, 4)))
-
-
-def _unequal(same: Sequence[bool], group: int) -> int:
-    return sum(not all(same[at : at + group]) for at in range(0, len(same), group))
+    differ = list(compress(count(), map(ne, before, now)))
+    differ += range(len(before), len(now))
+    return Changed(*(len({n // group for n in differ}) for group in (1, 2, 4)))
 
 
 def judged(bytes_: int, page_size: int, chunk_size: int, seen: Sequence[Changed]) -> Cut:

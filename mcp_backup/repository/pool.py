@@ -31,7 +31,8 @@ from mcp_backup.workers import Worker, worker
 
 SEALING = "mcp_backup.repository.sealing"  # the module that workers run
 DEFAULT_LEVEL = 1  # zstd; level 3 costs a third more time for 2 % less on databases
-_THREAD_REQUESTS = 8  # 16 MiB of slots hashed and sealed before processes pay off
+_THREAD_BYTES = 32 << 20  # sealed, or four times as much hashed, before processes pay off
+_HASHING = 4  # times as fast as sealing
 _LITTLE_HASHED, _LITTLE_SEALED = 1 << 20, 256 << 10  # bytes, done in a millisecond
 _MAX_WORKERS = 4  # beyond that the capture is the bottleneck
 _CAPTURE_SLOTS = 4  # an image's first, one being filled, and two for content-cut batches
@@ -164,14 +165,14 @@ class SealingPool:
         key: MasterKey,
         tasks: TaskGroup,
         stack: AsyncExitStack,
-        thread_requests: int,
+        thread_bytes: int,
     ) -> None:
         """Made by `sealing_pool`, which also ends it."""
         self.arena = arena
         self.slots = Slots(arena.slots)
         self._key, self._level = key, DEFAULT_LEVEL
         self._tasks, self._stack = tasks, stack
-        self._thread_requests = thread_requests
+        self._thread_bytes = thread_bytes
         self._local = SlotSealer(arena, key, self._level)
         self._thread = _ThreadHand(self._local)
         self._processes: list[_ProcessHand] = []
@@ -187,7 +188,7 @@ class SealingPool:
         async with self._starting:
             if not self._processes:
                 await self._start()
-        self._thread_requests = 0
+        self._thread_bytes = 0
 
     def begin(self) -> None:
         """Have the processes started, without waiting; until they are there, a thread works.
@@ -196,7 +197,7 @@ class SealingPool:
         """
         if self._processes or self._begun:
             return
-        self._begun, self._thread_requests = True, sys.maxsize
+        self._begun, self._thread_bytes = True, sys.maxsize
         self._tasks.start_soon(self._begin)
 
     async def _begin(self) -> None:
@@ -208,7 +209,7 @@ class SealingPool:
         request = array("I", chunks).tobytes()
         if self._is_little(chunks, _LITTLE_HASHED):
             return (await self._thread.ask_little("hash", request, slot=slot)).payload
-        hand = await self._hand()
+        hand = await self._hand(sum(chunks[1::2]) // _HASHING)
         return (await hand.ask("hash", request, slot=slot)).payload
 
     async def seal(self, slot: int, chunks: Sequence[int]) -> Sequence[int]:
@@ -223,7 +224,7 @@ class SealingPool:
         if self._is_little(chunks, _LITTLE_SEALED):
             reply = await self._thread.ask_little("seal", request, slot=slot)
         else:
-            hand = await self._hand()
+            hand = await self._hand(sum(chunks[1::2]))
             reply = await hand.ask("seal", request, slot=slot)
         return array("I", reply.payload)
 
@@ -231,7 +232,7 @@ class SealingPool:
         """Do both at once, for chunks that are all thought to be new: one trip instead of two."""
         assert len(chunks) <= 2 * MAX_CHUNKS
         assert sum(chunks[1::2]) <= SLOT_SIZE
-        hand = await self._hand()
+        hand = await self._hand(sum(chunks[1::2]))
         payload = (await hand.ask("both", array("I", chunks).tobytes(), slot=slot)).payload
         cut = len(chunks) // 2 * ID_SIZE
         return payload[:cut], array("I", payload[cut:])
@@ -243,7 +244,7 @@ class SealingPool:
             IntegrityError: a blob is not what its id says.
             StoreFull: the file's disk has no room.
         """
-        hand = await self._hand()
+        hand = await self._hand(SLOT_SIZE)
         self._judge(await hand.ask("unseal", pieces, slot=slot, file=file), file)
 
     async def unseal_bytes(self, sealed: bytes, pieces: bytes, file: int = NO_FILE) -> None:
@@ -280,11 +281,11 @@ class SealingPool:
 
     def _is_little(self, chunks: Sequence[int], most: int) -> bool:
         """Whether it is done before processes would have started, or one would have heard of it."""
-        return self._thread_requests > 0 and sum(chunks[1::2]) <= most
+        return self._thread_bytes > 0 and sum(chunks[1::2]) <= most
 
-    async def _hand(self) -> _Hand:
-        self._asked += 1
-        if self._asked <= self._thread_requests:
+    async def _hand(self, size: int) -> _Hand:
+        self._asked += size
+        if self._asked <= self._thread_bytes:
             return self._thread
         if not self._processes:
             await self.start()
@@ -337,16 +338,16 @@ def _worker_slots(workers: int) -> int:
 
 @asynccontextmanager
 async def sealing_pool(
-    key: MasterKey, *, thread_requests: int = _THREAD_REQUESTS
+    key: MasterKey, *, thread_bytes: int = _THREAD_BYTES
 ) -> AsyncIterator[SealingPool]:
-    """Provide a pool and its arena for one operation; processes start after `thread_requests`.
+    """Provide a pool and its arena for one operation; processes start after `thread_bytes`.
 
     On leaving, however that happens, the children have ended and the shared memory is gone.
     """
     arena = Arena.create(_CAPTURE_SLOTS + _worker_slots(_workers()))
     try:
         async with AsyncExitStack() as stack, task_group() as tasks:
-            pool = SealingPool(arena, key, tasks, stack, thread_requests)
+            pool = SealingPool(arena, key, tasks, stack, thread_bytes)
             try:
                 yield pool
             finally:

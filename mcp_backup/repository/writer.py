@@ -153,8 +153,7 @@ class Writer:
         asked = laid(lengths)
         if not known:
             return await self._save_chunks(slot, asked)
-        numbers = self._index.positions(BlobKind.DATA, split(known))
-        unknown = [n for n, number in enumerate(numbers) if number is None]
+        unknown = self._index.missing(BlobKind.DATA, split(known))
         if not unknown:
             return known
         return _filled(known, unknown, await self._save_chunks(slot, _chosen(asked, unknown)))
@@ -221,8 +220,8 @@ class Writer:
     def _claim_all(self, blobs: Sequence[BlobId]) -> list[int]:
         """Claim data blobs; return the numbers of those that the caller has to save."""
         claimed, new = self._claimed[BlobKind.DATA], list[int]()
-        for n, number in enumerate(self._index.positions(BlobKind.DATA, blobs)):
-            if number is None and blobs[n] not in claimed:
+        for n in self._index.missing(BlobKind.DATA, blobs):
+            if blobs[n] not in claimed:
                 claimed.add(blobs[n])
                 new.append(n)
         return new

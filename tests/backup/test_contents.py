@@ -21,7 +21,7 @@ from mcp_backup.sources.digest import segments as digests
 from tests.repository.pooling import PROCESSES, THREAD, Bench, bench
 
 CHUNK_SIZES = (4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10)
-HOW = pytest.mark.parametrize("thread_requests", [THREAD, PROCESSES], ids=["thread", "processes"])
+HOW = pytest.mark.parametrize("thread_bytes", [THREAD, PROCESSES], ids=["thread", "processes"])
 EXAMPLES = settings(
     max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
@@ -96,9 +96,9 @@ async def staged(it: Bench, content: Sequence[BlobId], path: Path) -> bytes:
 
 @HOW
 async def test_an_image_comes_back_whatever_its_chunks_and_the_order_of_its_slots(
-    thread_requests: int, tmp_path: Path
+    thread_bytes: int, tmp_path: Path
 ) -> None:
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
 
         async def round_trip(size: int, chunk_size: int, seed: int) -> None:
             data = data_of(size, seed)
@@ -119,8 +119,8 @@ async def test_an_image_comes_back_whatever_its_chunks_and_the_order_of_its_slot
 
 
 @HOW
-async def test_a_stream_comes_back_however_it_was_fed(thread_requests: int, tmp_path: Path) -> None:
-    async with bench(thread_requests) as it:
+async def test_a_stream_comes_back_however_it_was_fed(thread_bytes: int, tmp_path: Path) -> None:
+    async with bench(thread_bytes) as it:
 
         async def round_trip(size: int, fed: int, seed: int) -> None:
             data = data_of(size, seed)

@@ -17,7 +17,7 @@ from mcp_backup.store.memory import MemoryStore
 from mcp_backup.workers import forking
 from tests.repository.packing import new_repository
 
-THREAD, PROCESSES = 1 << 30, 0  # requests before processes start: never, and at once
+THREAD, PROCESSES = 1 << 60, 0  # bytes before processes start: never, and at once
 SPAWNED = -1  # at once too, each an interpreter of its own
 
 
@@ -63,10 +63,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(thread_requests: int = THREAD) -> AsyncIterator[Bench]:
+async def bench(thread_bytes: int = THREAD) -> AsyncIterator[Bench]:
     repository = await new_repository(MemoryStore())
-    forked = nullcontext() if thread_requests == SPAWNED else forking(SEALING)
-    async with forked, sealing_pool(repository.key, thread_requests=thread_requests) as pool:
+    forked = nullcontext() if thread_bytes == SPAWNED else forking(SEALING)
+    async with forked, sealing_pool(repository.key, thread_bytes=thread_bytes) as pool:
         yield Bench(repository, pool)
 
 

@@ -50,7 +50,7 @@ async def forget(repository: Repository, *snapshots: SnapshotId) -> None:
 async def prune(repository: Repository, listener: Listener = nobody) -> PruneReport:
     async with (
         locked(repository, exclusive=True, times=ALONE),
-        sealing_pool(repository.key, thread_requests=1 << 30) as pool,
+        sealing_pool(repository.key, thread_bytes=1 << 60) as pool,
     ):
         return await execute(repository, await survey(repository, listener), pool, listener)
 

@@ -116,3 +116,19 @@ def test_a_blob_costs_less_than_sixty_bytes() -> None:
         tracemalloc.stop()
     assert len(index) == 65_000
     assert used / len(index) < 60
+
+
+@given(st.lists(st.lists(st.integers(0, 30), max_size=8), max_size=6), st.lists(st.integers(0, 40)))
+def test_what_is_missing_is_what_is_at_no_position(
+    packs: list[list[int]], asked: list[int]
+) -> None:
+    index = BlobIndex()
+    for number, listed in enumerate(packs):
+        pack = PackId(numbered((1 << 42) + number))
+        index.add(pack, [entry(blob, 100 * n) for n, blob in enumerate(listed)])
+    blobs = [BlobId(numbered(blob)) for blob in asked]
+    positions = index.positions(BlobKind.DATA, blobs)
+    assert index.missing(BlobKind.DATA, blobs) == [
+        n for n, position in enumerate(positions) if position is None
+    ]
+    assert index.missing(BlobKind.TREE, blobs) == [*range(len(blobs))]

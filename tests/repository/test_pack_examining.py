@@ -37,12 +37,12 @@ def packed(repository: Repository, blobs: Sequence[bytes]) -> tuple[bytes, PackI
     return data, listing.pack, list(listing.entries)
 
 
-@pytest.mark.parametrize("thread_requests", [THREAD, PROCESSES], ids=["thread", "processes"])
+@pytest.mark.parametrize("thread_bytes", [THREAD, PROCESSES], ids=["thread", "processes"])
 @pytest.mark.parametrize("blobs", [BLOBS, LARGE], ids=["small", "larger than a slot"])
 async def test_damage_is_found_by_a_pool_as_by_a_thread(
-    thread_requests: int, blobs: list[bytes]
+    thread_bytes: int, blobs: list[bytes]
 ) -> None:
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         data, pack, entries = packed(it.repository, blobs)
         assert await examined(it, pack, entries, data) == []
         for entry in entries:

@@ -32,7 +32,7 @@ from tests.repository.pooling import (
 )
 
 HOW = pytest.mark.parametrize(
-    "thread_requests", [THREAD, PROCESSES, SPAWNED], ids=["thread", "forked", "spawned"]
+    "thread_bytes", [THREAD, PROCESSES, SPAWNED], ids=["thread", "forked", "spawned"]
 )
 CHUNK = 16 << 10
 
@@ -70,11 +70,11 @@ def pieces(sizes: list[tuple[int, int]], ids: list[bytes]) -> bytes:
 
 @HOW
 async def test_what_is_sealed_in_place_unseals_to_what_was_there(
-    thread_requests: int, tmp_path: Path
+    thread_bytes: int, tmp_path: Path
 ) -> None:
     (tmp_path / "out").touch()
     data = words(SLOT_SIZE // 2, 1) + noise(SLOT_SIZE // 2 - 5, 1)
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         slot = await it.pool.slots.take()
         lengths = fill(it, slot, data)
         ids = split(await it.pool.hash(slot, laid(lengths)))
@@ -88,15 +88,15 @@ async def test_what_is_sealed_in_place_unseals_to_what_was_there(
         async with it.pool.file(tmp_path / "out") as file:
             await it.pool.unseal(slot, pieces(sizes, [bytes(identity) for identity in ids]), file)
         assert (tmp_path / "out").read_bytes() == data
-        assert bool(workers(SEALING)) == (thread_requests != THREAD)
+        assert bool(workers(SEALING)) == (thread_bytes != THREAD)
     assert workers(SEALING) == []
 
 
 @HOW
 async def test_the_finest_chunks_of_noise_are_sealed_in_place_without_touching_the_next_slot(
-    thread_requests: int,
+    thread_bytes: int,
 ) -> None:
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         slots = [await it.pool.slots.take() for _ in range(3)]
         data = noise(SLOT_SIZE, 2)
         for slot in slots:
@@ -117,10 +117,10 @@ async def test_the_finest_chunks_of_noise_are_sealed_in_place_without_touching_t
 
 @HOW
 async def test_a_cancelled_request_is_done_with_its_slot_when_it_returns(
-    thread_requests: int,
+    thread_bytes: int,
 ) -> None:
     """Else the next source's bytes would be sealed over while they are read."""
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         slot = await it.pool.slots.take()
         for steps in range(1, 9):
             lengths = fill(it, slot, noise(SLOT_SIZE, 3))
@@ -179,9 +179,9 @@ async def test_a_killed_worker_is_told_by_name_and_nobody_waits_for_it() -> None
 
 @HOW
 async def test_a_blob_that_is_not_what_its_id_says_is_an_integrity_error(
-    thread_requests: int,
+    thread_bytes: int,
 ) -> None:
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         slot = await it.pool.slots.take()
         lengths = fill(it, slot, b"x" * 100)
         sizes = list(await it.pool.seal(slot, runs(lengths)))
@@ -194,8 +194,8 @@ async def test_a_blob_that_is_not_what_its_id_says_is_an_integrity_error(
 
 
 @HOW
-async def test_a_file_without_room_is_named(thread_requests: int) -> None:
-    async with bench(thread_requests) as it:
+async def test_a_file_without_room_is_named(thread_bytes: int) -> None:
+    async with bench(thread_bytes) as it:
         slot = await it.pool.slots.take()
         lengths = fill(it, slot, b"x" * 100)
         sizes = list(await it.pool.seal(slot, runs(lengths)))

@@ -19,7 +19,7 @@ from tests.repository.packing import save_index, save_pack
 from tests.repository.pooling import PROCESSES, THREAD, Bench, bench, noise, words
 
 CHUNK = 16 << 10
-HOW = pytest.mark.parametrize("thread_requests", [THREAD, PROCESSES], ids=["thread", "processes"])
+HOW = pytest.mark.parametrize("thread_bytes", [THREAD, PROCESSES], ids=["thread", "processes"])
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ async def refused(it: Bench, saved: Saved) -> BackupError:
 
 @HOW
 async def test_a_file_comes_back_whatever_order_and_packs_its_blobs_lie_in(
-    thread_requests: int, tmp_path: Path
+    thread_bytes: int, tmp_path: Path
 ) -> None:
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         chunks = cut(words(SLOT_SIZE // 2, 1) + noise(SLOT_SIZE, 1))
         for part in (chunks[::-2], chunks[::2]):  # two packs, one of them backwards
             await save_index(it.repository, await save_pack(it.repository, BlobKind.DATA, part))
@@ -82,10 +82,10 @@ async def test_a_file_comes_back_whatever_order_and_packs_its_blobs_lie_in(
 
 
 @HOW
-async def test_blobs_larger_than_a_slot_come_back_too(thread_requests: int, tmp_path: Path) -> None:
+async def test_blobs_larger_than_a_slot_come_back_too(thread_bytes: int, tmp_path: Path) -> None:
     """restic makes them, up to 8 MiB."""
     blobs = [noise(8 << 20, 1), b"small", words(8 << 20, 2), noise(SLOT_SIZE, 3)]
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         await save_index(it.repository, await save_pack(it.repository, BlobKind.DATA, blobs))
         await it.repository.load_index(refresh=True)
         (tmp_path / "out").touch()
@@ -105,9 +105,9 @@ async def test_a_blob_in_no_index_is_named(tmp_path: Path) -> None:
 
 @HOW
 async def test_a_flipped_byte_anywhere_in_a_blob_is_found_and_its_pack_named(
-    thread_requests: int, tmp_path: Path
+    thread_bytes: int, tmp_path: Path
 ) -> None:
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         saved = await save(it, tmp_path, noise(4 * CHUNK, 1))
         name, whole = await only_pack(it)
         length = CHUNK + 32
@@ -171,9 +171,9 @@ async def test_blobs_in_each_others_place_are_found(tmp_path: Path) -> None:
 @HOW
 @pytest.mark.parametrize("how", [How.LIE, How.TRUNCATE])
 async def test_a_store_that_answers_with_other_bytes_is_not_believed(
-    thread_requests: int, how: How, tmp_path: Path
+    thread_bytes: int, how: How, tmp_path: Path
 ) -> None:
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         saved = await save(it, tmp_path, words(3 * SLOT_SIZE, 1) + noise(SLOT_SIZE, 1))
         inner = it.repository.store
         it.repository.store = FaultyStore(inner, Fault("get", 1, how, FOREVER, under="data/"))

@@ -22,7 +22,7 @@ from tests.doubles import FOREVER, Fault, FaultyStore, full
 from tests.repository.pooling import PROCESSES, THREAD, Bench, bench, noise, words
 
 CHUNK = 16 << 10
-HOW = pytest.mark.parametrize("thread_requests", [THREAD, PROCESSES], ids=["thread", "processes"])
+HOW = pytest.mark.parametrize("thread_bytes", [THREAD, PROCESSES], ids=["thread", "processes"])
 
 
 def cut(data: bytes, size: int = CHUNK) -> list[bytes]:
@@ -44,10 +44,10 @@ async def fresh(it: Bench) -> Repository:
 
 @HOW
 async def test_each_blob_is_stored_once_however_often_and_however_concurrently_it_is_saved(
-    thread_requests: int,
+    thread_bytes: int,
 ) -> None:
     chunks = cut(words(SLOT_SIZE // 2, 1)) + cut(noise(SLOT_SIZE // 2, 1))
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         async with it.writer() as writer, anyio.create_task_group() as tasks:
             for shift in range(6):
                 tasks.start_soon(it.save, writer, chunks[shift:] + chunks[:shift])
@@ -63,12 +63,12 @@ async def test_each_blob_is_stored_once_however_often_and_however_concurrently_i
 
 
 @HOW
-async def test_what_comes_again_among_much_that_is_new_is_stored_once(thread_requests: int) -> None:
+async def test_what_comes_again_among_much_that_is_new_is_stored_once(thread_bytes: int) -> None:
     fresh_words = [cut(words(SLOT_SIZE, n)) for n in range(4)]
     small = [chunk[: 1000 + n] for n, chunk in enumerate(cut(noise(SLOT_SIZE // 2, 9)))]
     mixed = small + fresh_words[0][:3] + [small[0], small[5]] + cut(noise(SLOT_SIZE // 4, 10))
     slots = [*fresh_words, mixed, fresh_words[1], mixed[::-1], small]
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         async with it.writer() as writer:
             ids = [await it.save(writer, chunks) for chunks in slots]
         other = await fresh(it)
@@ -80,10 +80,10 @@ async def test_what_comes_again_among_much_that_is_new_is_stored_once(thread_req
 
 
 @HOW
-async def test_everything_is_indexed_and_reads_back_after_a_flush(thread_requests: int) -> None:
+async def test_everything_is_indexed_and_reads_back_after_a_flush(thread_bytes: int) -> None:
     data = [words(SLOT_SIZE, n) for n in range(3)] + [noise(SLOT_SIZE - 1, n) for n in range(3)]
     blobs: dict[int, Sequence[BlobId]] = {}
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
 
         async def save(n: int) -> None:
             blobs[n] = await it.save(writer, cut(data[n]))
@@ -168,11 +168,11 @@ async def test_totals_are_what_is_on_the_disk() -> None:
 @HOW
 @pytest.mark.parametrize("steps", [1, 3, 8, 21])
 async def test_what_a_cancelled_save_did_not_store_is_stored_by_the_next(
-    thread_requests: int, steps: int
+    thread_bytes: int, steps: int
 ) -> None:
     """A source that fails half way is left behind; the next one may hold the same chunks."""
     chunks = [cut(noise(SLOT_SIZE, n)) for n in range(6)]
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         async with it.writer() as writer:
             kept = await it.save(writer, cut(noise(SLOT_SIZE, 99)))
             async with anyio.create_task_group() as tasks:
@@ -215,10 +215,10 @@ async def test_a_pack_that_waits_for_its_upload_survives_the_cancel_of_who_close
 
 @HOW
 async def test_a_full_store_is_told_as_such_while_slots_are_being_saved(
-    thread_requests: int,
+    thread_bytes: int,
 ) -> None:
     """Not as what fails next because of it."""
-    async with bench(thread_requests) as it:
+    async with bench(thread_bytes) as it:
         inner = it.repository.store
         it.repository.store = FaultyStore(
             inner, Fault("put", 2, error=full(), times=FOREVER, under="data/")
