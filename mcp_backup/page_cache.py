@@ -48,6 +48,17 @@ def write(descriptor: int, data: bytes | memoryview, offset: int) -> int:
     return os.pwrite(descriptor, data, offset)
 
 
+def make_ready(descriptor: int, offset: int, length: int) -> None:
+    """Have empty pages of a new file in the cache before they are written to, if it is long enough.
+
+    The kernel locks a file for whoever writes to it, so several who write to one would get its
+    memory one after the other, and wait for each other with a processor; like this they get it
+    side by side. From a file on another machine it would fetch the zeros: do not make that long.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+
 def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
     """Take a range of a file, to its end if `length` is 0, out of the cache, whoever cached it.
 

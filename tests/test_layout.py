@@ -123,6 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "durable", "page_cache"},
     "repository": {
         "errors",
+        "page_cache",
         "format",
         "store",
         "progress",

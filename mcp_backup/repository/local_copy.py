@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from mcp_backup import page_cache
 from mcp_backup.format.ids import BlobId
 
 _ENOUGH = 4  # one of so many samples must agree, or the file is not read
@@ -66,9 +67,13 @@ def take(local: Path, run: Sequence[Chunk], target: Path) -> Set[int]:
 
 
 def _taken(source: int, run: Sequence[Chunk], goal: int) -> Iterator[int]:
+    room = memoryview(bytearray(_READ))
     for piece in _pieces(run):
         first, last = piece[0], piece[-1]
-        data = memoryview(_read(source, last.position + last.length - first.position, first))
+        size = last.position + last.length - first.position
+        if size > len(room):
+            room = memoryview(bytearray(size))
+        data = room[: _read(source, room[:size], first.position)]
         begun = done = 0
         for chunk in piece:
             start = chunk.position - first.position
@@ -92,14 +97,15 @@ def _pieces(run: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
     yield piece
 
 
-def _read(source: int, size: int, first: Chunk) -> bytes:
+def _read(source: int, room: memoryview, position: int) -> int:
     try:
-        return os.pread(source, size, first.position)
+        return os.preadv(source, [room], position)
     except OSError:
-        return b""  # a damaged disk: the repository has it
+        return 0  # a damaged disk: the repository has it
 
 
 def _write(goal: int, data: memoryview, position: int) -> None:
+    page_cache.make_ready(goal, position, len(data))
     done = 0
     while done < len(data):
         done += os.pwrite(goal, data[done:], position + done)

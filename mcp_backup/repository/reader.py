@@ -5,6 +5,7 @@ unseals straight to its place in the file; so the file is complete when all piec
 byte of it has been proven by its blob's id on the way. What a local file has, need not be fetched.
 """
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,11 @@ from mcp_backup.repository.blob_index import BlobIndex
 from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.sealing import NO_FILE, PIECE
+from mcp_backup.store.filesystems import is_own_disk
 from mcp_backup.tasks import task_group
 
 _READ = SLOT_SIZE + SLACK  # the largest read: what a slot takes
-_MANY = 4_000  # chunks, 64 MiB of the usual ones, that worker processes are worth starting for
+_MANY = 4_000  # chunks, 64 MiB of the usual ones: worth starting processes for, and preparing
 _GAP = 64 << 10  # reading over a gap this small is cheaper than a second request
 _ENVELOPE = 32
 _SAMPLES = 128  # chunks of a local file that are looked at before it is read
@@ -112,6 +114,8 @@ async def fill_file(
     total = sum(map(_plain, places))
     if goal.announced is not None and total != goal.announced:
         return total
+    if len(places) >= _MANY and is_own_disk(goal.path.parent):
+        os.truncate(goal.path, total)  # so that pages can be made ready; others would fetch them
     if goal.local is not None:
         places = await _not_local(places, goal, goal.local)
     places.sort()

@@ -25,6 +25,7 @@ from hashlib import sha256
 from itertools import chain
 from struct import Struct
 
+from mcp_backup import page_cache
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame, serve_child
 from mcp_backup.errors import IntegrityError
@@ -147,6 +148,7 @@ class _Gathered:
 
 
 def _write_all(descriptor: int, data: memoryview, position: int) -> None:
+    page_cache.make_ready(descriptor, position, len(data))
     while data:
         written = os.pwrite(descriptor, data, position)
         data, position = data[written:], position + written

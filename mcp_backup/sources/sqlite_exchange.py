@@ -128,8 +128,9 @@ def _changed(main: int, new: int, last: sqlite_wal.End, wal: int) -> Sequence[in
     if last.frames > 4 * most:
         return None
     found = {1, *(number for number in sqlite_wal.pages_in(wal, last) if number <= pages)}
+    live, image = bytearray(_PIECE), bytearray(_PIECE)
     for offset in range(0, size, _PIECE):
-        old, wanted = os.pread(main, _PIECE, offset), os.pread(new, _PIECE, offset)
+        old, wanted = _read(main, live, offset), _read(new, image, offset)
         if old != wanted:
             found.update(
                 (offset + start) // page + 1
@@ -140,6 +141,12 @@ def _changed(main: int, new: int, last: sqlite_wal.End, wal: int) -> Sequence[in
                 return None
     found.discard(LOCK_BYTES // page + 1)
     return array("I", sorted(found))
+
+
+def _read(file: int, room: bytearray, offset: int) -> bytearray:
+    """Return what the file has at `offset`, as much as fits into `room`, and mostly in it."""
+    length = os.preadv(file, [room], offset)
+    return room if length == len(room) else room[:length]
 
 
 def _first_page(connection: apsw.Connection, main: int, new: int, page: int) -> bytes:

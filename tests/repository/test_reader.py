@@ -12,6 +12,7 @@ from mcp_backup.errors import BackupError, IntegrityError, ObjectMissing, StoreF
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId, digest
 from mcp_backup.progress import Progress
+from mcp_backup.repository import reader
 from mcp_backup.repository.reader import file_size, prove_blobs, stage_file
 from mcp_backup.store.local import LocalStore
 from tests.doubles import FOREVER, Fault, FaultyStore, How
@@ -40,6 +41,21 @@ async def save(it: Bench, tmp_path: Path, data: bytes) -> Saved:
     content = [blob for part in await it.save_all(slots) for blob in part]
     (tmp_path / "out").touch()
     return Saved(data, content, tmp_path / "out")
+
+
+@HOW
+@pytest.mark.parametrize("own_disk", [True, False], ids=["own disk", "another's"])
+async def test_a_large_file_comes_back_on_any_disk(
+    thread_bytes: int, *, own_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_MANY", 8)
+    monkeypatch.setattr(reader, "is_own_disk", lambda _: own_disk)
+    async with bench(thread_bytes) as it:
+        saved = await save(it, tmp_path, noise(2 * SLOT_SIZE + 100))
+        assert await stage_file(it.repository, it.pool, saved.content, saved.path) == len(
+            saved.data
+        )
+    assert saved.path.read_bytes() == saved.data
 
 
 async def damage(it: Bench, name: str, data: bytes) -> None:

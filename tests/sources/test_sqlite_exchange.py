@@ -10,10 +10,13 @@ from typing import NoReturn
 
 import apsw
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mcp_backup.sources import sqlite
-from mcp_backup.sources.sqlite_exchange import exchange_pages
+from mcp_backup.sources.sqlite_exchange import _PIECE, _changed, exchange_pages
 from mcp_backup.sources.sqlite_file import look
+from mcp_backup.sources.sqlite_wal import End
 from tests.sources.databases import ask, ask_live, database, fill, holding, make
 
 _ROUNDS = 12
@@ -72,6 +75,27 @@ def test_a_database_may_grow_and_shrink(tmp_path: Path, rows: int, page_size: in
         assert ask(live, "SELECT count(*) FROM t") == ask(
             staged / "live.db", "SELECT count(*) FROM t"
         )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_every_page_that_differs_is_found_however_long_the_files_are(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    page = 64 << 10
+    contents = st.lists(st.sampled_from([0, 0, 0, 1]), min_size=1, max_size=3 * _PIECE // page)
+    live, image = data.draw(contents), data.draw(contents)
+    directory = tmp_path_factory.mktemp("compared")
+    for name, pages in (("live", live), ("image", image)):
+        (directory / name).write_bytes(b"".join(bytes([each]) * page for each in pages))
+    wanted = {1} | {
+        number
+        for number, content in enumerate(image, 1)
+        if number > len(live) or live[number - 1] != content
+    }
+    with open(directory / "live", "rb") as main, open(directory / "image", "rb") as new:
+        end = End(0, page, len(live), b"", (0, 0))
+        assert set(_changed(main.fileno(), new.fileno(), end, -1) or ()) == wanted
 
 
 def _unopened() -> NoReturn:
