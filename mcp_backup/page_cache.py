@@ -14,6 +14,7 @@ import errno
 import os
 import re
 import sys
+from contextlib import suppress
 
 _RWF_DONTCACHE = 0x80  # include/uapi/linux/fs.h
 _SINCE = (6, 16)  # in 6.14 and 6.15 it had a race of its own with those who write the file
@@ -55,17 +56,22 @@ def make_ready(descriptor: int, offset: int, length: int) -> None:
     memory one after the other, and wait for each other with a processor; like this they get it
     side by side. From a file on another machine it would fetch the zeros: do not make that long.
     """
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+    _advise(descriptor, offset, length, "POSIX_FADV_WILLNEED")
 
 
 def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
     """Take a range of a file, to its end if `length` is 0, out of the cache, whoever cached it.
 
-    What is not on the disk yet stays: fsync comes first. Nothing but speed depends on it.
+    What is not on the disk yet stays: fsync comes first.
     """
-    if hasattr(os, "posix_fadvise"):  # not on macOS
-        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+    _advise(descriptor, offset, length, "POSIX_FADV_DONTNEED")
+
+
+def _advise(descriptor: int, offset: int, length: int, advice: str) -> None:
+    """Tell the kernel, where it can be told (not on macOS, nor of every filesystem)."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # nothing but speed depends on it
+            os.posix_fadvise(descriptor, offset, length, getattr(os, advice))
 
 
 def _flags() -> int:

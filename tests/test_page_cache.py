@@ -112,12 +112,15 @@ def test_a_filesystem_that_cannot_do_it_reads_and_writes_as_ever(
     monkeypatch.setattr(page_cache, "_FLAGS", 0x80)
     monkeypatch.setattr(os, "preadv", refuse)
     monkeypatch.setattr(os, "pwritev", refuse)
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     try:
         assert page_cache.write(descriptor, b"bytes", 0) == 5
         room = memoryview(bytearray(5))
         assert page_cache.read_into(descriptor, room, 0) == 5
         assert bytes(room) == b"bytes"
+        page_cache.make_ready(descriptor, 0, 5)
+        page_cache.drop(descriptor, 0, 5)
     finally:
         os.close(descriptor)
 
