@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 
 _RWF_DONTCACHE = 0x80  # include/uapi/linux/fs.h
-_SINCE = (6, 16)  # in 6.14 and 6.15 it had a race of its own with those who write the file
+_SINCE = (6, 16)  # from 6.14 on it exists, with races at first
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EINVAL}  # the filesystem does not know it
 
 
