@@ -24,9 +24,10 @@ Everything here blocks and is called in worker threads.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,7 +179,7 @@ def directories(restores: Path) -> list[Path]:
     return sorted(path for path in restores.iterdir() if _RESTORE_ID.fullmatch(path.name))
 
 
-_STRANGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+_STRANGE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def read(directory: Path) -> Record:
@@ -202,13 +203,13 @@ def read(directory: Path) -> Record:
     return record
 
 
-def read_all(restores: Path) -> Iterator[Record]:
-    """Return what every readable journal tells, oldest first."""
+def read_all(restores: Path) -> list[Record]:
+    """Return what every readable journal tells, oldest first, also of those of one second."""
+    found = list[Record]()
     for directory in directories(restores):
-        try:
-            yield read(directory)
-        except (FileNotFoundError, RestoreError):
-            continue
+        with suppress(FileNotFoundError, RestoreError):
+            found.append(read(directory))
+    return sorted(found, key=lambda record: (record.begun.started, record.begun.restore_id))
 
 
 def fsync_tree(root: Path) -> None:
@@ -258,7 +259,7 @@ def _begun(line: Mapping[str, Any]) -> Begun:
         plan_id=line["plan_id"],
         backup_id=line["backup_id"],
         snapshot_id=line["snapshot_id"],
-        started=datetime.fromisoformat(line["started"]),
+        started=datetime.fromisoformat(line["started"]).astimezone(UTC),
         targets=tuple(Target(_spec(item["spec"]), item["size"]) for item in line["targets"]),
         undoes=line["undoes"],
     )

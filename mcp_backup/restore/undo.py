@@ -88,7 +88,7 @@ async def prune(
     Never one of an unfinished restore, one that an unfinished undo is putting back, or one of an
     interrupted restore: those are the only copy of what was live.
     """
-    records = await to_thread.run_sync(lambda: list(read_all(restores)))
+    records = await to_thread.run_sync(read_all, restores)
     needed = {record.begun.undoes for record in records if record.outcome is None}
     spent = [
         record
@@ -151,7 +151,7 @@ def _undone_by(record: Record, records: Iterable[Record]) -> str:
 
 
 def _undo_points(restores: Path) -> list[UndoPoint]:
-    records = list(read_all(restores))
+    records = read_all(restores)
     return [
         UndoPoint(
             restore_id=record.begun.restore_id,

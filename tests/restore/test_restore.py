@@ -341,12 +341,13 @@ async def test_a_holder_of_a_file_that_undo_would_remove_is_named(system: System
     assert not system.tasks.exists()
 
 
-async def test_the_newest_undo_points_are_kept(system: System) -> None:
+@pytest.mark.parametrize("apart", [timedelta(minutes=1), timedelta(milliseconds=90)])
+async def test_the_newest_undo_points_are_kept(system: System, apart: timedelta) -> None:
     clock = FrozenClock()
     async with bench(system, now=clock, undo_keep=2) as on:
         reports = []
         for _ in range(4):
-            clock.advance(timedelta(minutes=1))
+            clock.advance(apart)
             reports.append(await on.restore(CONFIG))
         points = await on.restorer.undo_points()
         assert [point.restore_id for point in points] == [
