@@ -174,13 +174,22 @@ async def test_what_cannot_be_loaded_ahead_is_told_by_the_worker_that_needs_it(
     assert "No module named 'mcp_backup.no_such_module'" in caplog.text
 
 
+async def settled_descriptors(pid: int) -> set[int]:
+    """The descriptors of a process, once it has closed what came with its last request."""
+    before = set[int]()
+    while before != (now := set(map(int, os.listdir(f"/proc/{pid}/fd")))):
+        before = now
+        await anyio.sleep(0.1)
+    return now
+
+
 async def test_without_room_for_another_process_the_next_worker_is_refused_with_the_reason() -> (
     None
 ):
     """And those that are at work go on."""
     async with forking(*CAPTURING), asked_nothing() as child:
         server = parent_of(child.pid)
-        taken = set(map(int, os.listdir(f"/proc/{server}/fd")))
+        taken = await settled_descriptors(server)
         free = [number for number in range(max(taken) + 5) if number not in taken]
         most = free[3]  # three come with the request: there is none left for the worker's handle
         before = resource.prlimit(server, resource.RLIMIT_NOFILE)

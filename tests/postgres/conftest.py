@@ -231,3 +231,4 @@ def live(server: Server, tmp_path: Path) -> Iterator[Live]:
         for left in server.databases():
             if left == name or left.startswith(f"{name}_"):
                 server.sql("postgres", f'DROP DATABASE "{left}" WITH (FORCE)')
+        server.sql("postgres", "REVOKE pg_read_all_data FROM reader")  # roles are the server's
