@@ -15,9 +15,12 @@ import os
 import re
 import sys
 from contextlib import suppress
+from time import perf_counter
 
 _RWF_DONTCACHE = 0x80  # include/uapi/linux/fs.h
 _SINCE = (6, 16)  # from 6.14 on it exists, with races at first
+_DEAR = 0.6e-9  # seconds a byte of empty pages: 0.2 where memory is at hand, else 1.5
+_LOOK = 16  # writes
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EINVAL}  # the filesystem does not know it
 
 
@@ -49,22 +52,40 @@ def write(descriptor: int, data: bytes | memoryview, offset: int) -> int:
     return os.pwrite(descriptor, data, offset)
 
 
-def make_ready(descriptor: int, offset: int, length: int) -> None:
-    """Have empty pages of a new file in the cache before they are written to, if it is long enough.
-
-    The kernel locks a file for whoever writes to it, so several who write to one would get its
-    memory one after the other, and wait for each other with a processor; like this they get it
-    side by side. From a file on another machine it would fetch the zeros: do not make that long.
-    """
-    _advise(descriptor, offset, length, "POSIX_FADV_WILLNEED")
-
-
 def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
     """Take a range of a file, to its end if `length` is 0, out of the cache, whoever cached it.
 
     What is not on the disk yet stays: fsync comes first.
     """
     _advise(descriptor, offset, length, "POSIX_FADV_DONTNEED")
+
+
+class NewFile:
+    """Writes to a file that others write to as well, each other parts. Threads may share one.
+
+    The kernel locks a file for whoever writes to it, and finds the memory under that lock. Where
+    memory is dear when it is first touched, all would wait for that one after the other, each with
+    a processor; so there empty pages are brought into the cache before, side by side. Elsewhere
+    that costs more than it brings. One write in sixteen looks which it is.
+
+    Pages can be brought in where the file is long enough already. From another machine's disk that
+    would fetch zeros: do not make a file long there.
+    """
+
+    def __init__(self) -> None:
+        """Begin."""
+        self._writes, self._dear = 0, False
+
+    def write(self, descriptor: int, data: memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        if self._dear or self._writes % _LOOK == 0:
+            began = perf_counter()
+            _advise(descriptor, offset, len(data), "POSIX_FADV_WILLNEED")
+            self._dear = perf_counter() - began > len(data) * _DEAR
+        self._writes += 1
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            data, offset = data[written:], offset + written
 
 
 def _advise(descriptor: int, offset: int, length: int, advice: str) -> None:

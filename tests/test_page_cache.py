@@ -100,6 +100,26 @@ def test_bytes_are_the_same_past_the_cache(
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("dear", [0.0, 1.0], ids=["dear", "not dear"])
+@given(st.lists(st.binary(max_size=9_000), max_size=40))
+def test_what_is_written_is_the_same_whatever_memory_costs(
+    tmp_path_factory: pytest.TempPathFactory, dear: float, parts: list[bytes]
+) -> None:
+    path = tmp_path_factory.mktemp("new") / "file"
+    path.touch()
+    os.truncate(path, sum(map(len, parts)))
+    descriptor, file, at = os.open(path, os.O_WRONLY), page_cache.NewFile(), 0
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(page_cache, "_DEAR", dear)
+            for part in parts:
+                file.write(descriptor, memoryview(part), at)
+                at += len(part)
+    finally:
+        os.close(descriptor)
+    assert path.read_bytes() == b"".join(parts)
+
+
 def test_a_filesystem_that_cannot_do_it_reads_and_writes_as_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +139,6 @@ def test_a_filesystem_that_cannot_do_it_reads_and_writes_as_ever(
         room = memoryview(bytearray(5))
         assert page_cache.read_into(descriptor, room, 0) == 5
         assert bytes(room) == b"bytes"
-        page_cache.make_ready(descriptor, 0, 5)
         page_cache.drop(descriptor, 0, 5)
     finally:
         os.close(descriptor)

@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from mcp_backup import page_cache
 from mcp_backup.format.ids import BlobId
+from mcp_backup.page_cache import NewFile
 
 _ENOUGH = 4  # one of so many samples must agree, or the file is not read
 _READ = 1 << 20
@@ -46,8 +46,10 @@ def promising(local: Path, samples: Sequence[Chunk]) -> bool:
     return same * _ENOUGH >= len(samples)
 
 
-def take(local: Path, run: Sequence[Chunk], target: Path) -> Set[int]:
+def take(local: Path, run: Sequence[Chunk], target: Path, pages: NewFile) -> Set[int]:
     """Copy what agrees of a run to its place in `target`; return the positions copied.
+
+    All who write to `target` share `pages`.
 
     Raises:
         OSError: `target` cannot be written. Of `local` nothing is required.
@@ -59,14 +61,14 @@ def take(local: Path, run: Sequence[Chunk], target: Path) -> Set[int]:
     try:
         goal = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            return set(_taken(source, run, goal))
+            return set(_taken(source, run, goal, pages))
         finally:
             os.close(goal)
     finally:
         os.close(source)
 
 
-def _taken(source: int, run: Sequence[Chunk], goal: int) -> Iterator[int]:
+def _taken(source: int, run: Sequence[Chunk], goal: int, pages: NewFile) -> Iterator[int]:
     room = memoryview(bytearray(_READ))
     for piece in _pieces(run):
         first, last = piece[0], piece[-1]
@@ -81,10 +83,10 @@ def _taken(source: int, run: Sequence[Chunk], goal: int) -> Iterator[int]:
             if sha256(data[start:end]).digest() == chunk.blob:
                 yield chunk.position
             else:
-                _write(goal, data[begun:start], first.position + begun)
+                pages.write(goal, data[begun:start], first.position + begun)
                 begun = end
             done = end
-        _write(goal, data[begun:done], first.position + begun)
+        pages.write(goal, data[begun:done], first.position + begun)
 
 
 def _pieces(run: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
@@ -102,13 +104,6 @@ def _read(source: int, room: memoryview, position: int) -> int:
         return os.preadv(source, [room], position)
     except OSError:
         return 0  # a damaged disk: the repository has it
-
-
-def _write(goal: int, data: memoryview, position: int) -> None:
-    page_cache.make_ready(goal, position, len(data))
-    done = 0
-    while done < len(data):
-        done += os.pwrite(goal, data[done:], position + done)
 
 
 def _opened(local: Path) -> int:

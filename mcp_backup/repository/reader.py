@@ -18,6 +18,7 @@ from mcp_backup.arena import SLACK, SLOT_SIZE
 from mcp_backup.errors import IntegrityError, StoreFull
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId, PackId, short
+from mcp_backup.page_cache import NewFile
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository import local_copy
 from mcp_backup.repository.blob_index import BlobIndex
@@ -132,13 +133,13 @@ async def _not_local(places: list[_Place], goal: Goal, local: Path) -> list[_Pla
     if not await to_thread.run_sync(local_copy.promising, local, samples):
         return places
     total, done, left = sum(map(_plain, places)), 0, list[_Place]()
-    room = anyio.Semaphore(_COPIES, fast_acquire=True)
+    room, pages = anyio.Semaphore(_COPIES, fast_acquire=True), NewFile()
 
     async def copy(run: Sequence[_Place]) -> None:
         nonlocal done
         try:
             chunks = list(map(_chunk, run))
-            taken = await to_thread.run_sync(local_copy.take, local, chunks, goal.path)
+            taken = await to_thread.run_sync(local_copy.take, local, chunks, goal.path, pages)
         except OSError as error:
             raise StoreFull(
                 f"writing {goal.path}: {error.strerror or error}",

@@ -25,12 +25,12 @@ from hashlib import sha256
 from itertools import chain
 from struct import Struct
 
-from mcp_backup import page_cache
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame, serve_child
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import Compressor, Decompressor
 from mcp_backup.format.crypto import IV_SIZE, Buffer, MasterKey, Sealer
+from mcp_backup.page_cache import NewFile
 
 PIECE = Struct(
     "<IIIQ32s"
@@ -50,7 +50,7 @@ class SlotSealer:
         self._compressor = Compressor(level)
         self._decompressor = Decompressor()
         self._files: dict[int, int] = {}
-        self._room = memoryview(bytearray(_ROOM))
+        self._room, self._pages = memoryview(bytearray(_ROOM)), NewFile()
 
     def hash(self, slot: int, chunks: bytes) -> bytes:
         """Return the blob ids of the slot's chunks; `chunks` are (start, length)."""
@@ -104,7 +104,9 @@ class SlotSealer:
             IntegrityError: a blob is not what its id says.
             OSError: the file could not be written.
         """
-        gathered = _Gathered(self._files[file], self._room) if file != NO_FILE else None
+        gathered = None
+        if file != NO_FILE:
+            gathered = _Gathered(self._files[file], self._room, self._pages)
         for offset, length, plain_length, position, blob in PIECE.iter_unpack(pieces):
             plain = self._sealer.unseal(sealed[offset : offset + length])
             if plain_length:
@@ -124,8 +126,8 @@ class _Gathered:
     in such numbers, and gets it again page by page.
     """
 
-    def __init__(self, descriptor: int, room: memoryview) -> None:
-        self._descriptor, self._room = descriptor, room
+    def __init__(self, descriptor: int, room: memoryview, pages: NewFile) -> None:
+        self._descriptor, self._room, self._pages = descriptor, room, pages
         self._start = self._size = 0
 
     def add(self, position: int, plain: bytes) -> None:
@@ -135,7 +137,7 @@ class _Gathered:
             self.write()
             self._start, end = position, len(plain)
         if end > len(self._room):
-            _write_all(self._descriptor, memoryview(plain), position)
+            self._pages.write(self._descriptor, memoryview(plain), position)
             self._start += end
         else:
             self._room[self._size : end] = plain
@@ -143,15 +145,8 @@ class _Gathered:
 
     def write(self) -> None:
         """Write what was gathered."""
-        _write_all(self._descriptor, self._room[: self._size], self._start)
+        self._pages.write(self._descriptor, self._room[: self._size], self._start)
         self._start, self._size = self._start + self._size, 0
-
-
-def _write_all(descriptor: int, data: memoryview, position: int) -> None:
-    page_cache.make_ready(descriptor, position, len(data))
-    while data:
-        written = os.pwrite(descriptor, data, position)
-        data, position = data[written:], position + written
 
 
 def unsealed(sealer: SlotSealer, sealed: bytes | memoryview, file: int, pieces: bytes) -> Frame:
