@@ -22,7 +22,7 @@ from mcp_backup.server.keeper import EngineKeeper
 from mcp_backup.settings import Settings, load_settings
 from mcp_backup.verbs import CreateRequest
 
-LARGE = 192 << 20  # bytes: more than a second of work, so that there is a middle
+LARGE = 384 << 20  # bytes: more than a second of work, so that there is a middle
 ERAS = ["legacy", "2026-07-28"]
 Era = Literal["legacy", "2026-07-28"]
 Facts = dict[str, Any]
