@@ -3,7 +3,7 @@
 A backup reads a whole database and writes half as much, once a night. Left in the page cache, that
 would displace what the machine's programs work with; and where a host gives memory only as it is
 first touched, each page costs more than all that is done with it: to write a gigabyte took 1.7 s
-instead of 0.3 (`python -m benchmarks.page_cache`).
+instead of 0.3 (`python -m benchmarks.page_cache DIRECTORY`).
 
 What others have cached stays theirs: of a file that we only read nothing is dropped that was there
 before. (restic once dropped what it read, and took a live database's pages with it: restic issue
@@ -14,6 +14,7 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
 
@@ -29,27 +30,15 @@ def read_into(descriptor: int, out: memoryview, offset: int) -> int:
 
     On systems that cannot do that, what is read is cached as ever.
     """
-    if _FLAGS:
-        try:
-            return os.preadv(descriptor, [out], offset, _FLAGS)
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
-    return os.preadv(descriptor, [out], offset)
+    return _past(lambda flags: os.preadv(descriptor, [out], offset, flags))
 
 
 def write(descriptor: int, data: bytes | memoryview, offset: int) -> int:
     """Write at `offset`, as `os.pwrite`; the disk begins with it, and what it has is not cached.
 
-    On systems that cannot do that, it is cached until `drop`.
+    On systems that cannot do that, what is written is cached as ever.
     """
-    if _FLAGS:
-        try:
-            return os.pwritev(descriptor, [data], offset, _FLAGS)
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
-    return os.pwrite(descriptor, data, offset)
+    return _past(lambda flags: os.pwritev(descriptor, [data], offset, flags))
 
 
 def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
@@ -60,8 +49,8 @@ def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
     _advise(descriptor, offset, length, "POSIX_FADV_DONTNEED")
 
 
-class NewFile:
-    """Writes to a file that others write to as well, each other parts. Threads may share one.
+class SharedWriter:
+    """Writes to files that others write to as well, each other parts. Threads may share one.
 
     The kernel locks a file for whoever writes to it, and finds the memory under that lock. Where
     memory is dear when it is first touched, all would wait for that one after the other, each with
@@ -78,6 +67,8 @@ class NewFile:
 
     def write(self, descriptor: int, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
+        if not data:  # a range of no length would mean all that follows
+            return
         if self._dear or self._writes % _LOOK == 0:
             began = perf_counter()
             _advise(descriptor, offset, len(data), "POSIX_FADV_WILLNEED")
@@ -86,6 +77,17 @@ class NewFile:
         while data:
             written = os.pwrite(descriptor, data, offset)
             data, offset = data[written:], offset + written
+
+
+def _past(call: Callable[[int], int]) -> int:
+    """Make a call with the flags that leave nothing in the cache, or where it has none, without."""
+    if _FLAGS:
+        try:
+            return call(_FLAGS)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    return call(0)
 
 
 def _advise(descriptor: int, offset: int, length: int, advice: str) -> None:

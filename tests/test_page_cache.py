@@ -5,8 +5,10 @@ import errno
 import mmap
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -108,7 +110,7 @@ def test_what_is_written_is_the_same_whatever_memory_costs(
     path = tmp_path_factory.mktemp("new") / "file"
     path.touch()
     os.truncate(path, sum(map(len, parts)))
-    descriptor, file, at = os.open(path, os.O_WRONLY), page_cache.NewFile(), 0
+    descriptor, file, at = os.open(path, os.O_WRONLY), page_cache.SharedWriter(), 0
     try:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(page_cache, "_DEAR", dear)
@@ -120,18 +122,38 @@ def test_what_is_written_is_the_same_whatever_memory_costs(
     assert path.read_bytes() == b"".join(parts)
 
 
+def test_to_write_nothing_brings_nothing_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the kernel a range of no length is all that follows."""
+    asked: list[object] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *words: asked.append(words))
+    (tmp_path / "file").write_bytes(bytes(MEBIBYTE))
+    descriptor, file = os.open(tmp_path / "file", os.O_WRONLY), page_cache.SharedWriter()
+    try:
+        file.write(descriptor, memoryview(b""), 4096)
+        assert asked == []
+        file.write(descriptor, memoryview(b"bytes"), 4096)
+        assert asked == [(descriptor, 4096, 5, os.POSIX_FADV_WILLNEED)]
+    finally:
+        os.close(descriptor)
+
+
 def test_a_filesystem_that_cannot_do_it_reads_and_writes_as_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*asked: object) -> int:
-        if len(asked) > 3:
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-        return preadv(*asked)  # type: ignore[arg-type]
+    def without_flags(call: Callable[..., int]) -> Callable[..., int]:
+        def called(descriptor: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            return refuse() if flags else call(descriptor, buffers, offset)
 
-    preadv = os.preadv
+        return called
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
     monkeypatch.setattr(page_cache, "_FLAGS", 0x80)
-    monkeypatch.setattr(os, "preadv", refuse)
-    monkeypatch.setattr(os, "pwritev", refuse)
+    monkeypatch.setattr(os, "preadv", without_flags(os.preadv))
+    monkeypatch.setattr(os, "pwritev", without_flags(os.pwritev))
     monkeypatch.setattr(os, "posix_fadvise", refuse)
     descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_backup.format.ids import BlobId
-from mcp_backup.page_cache import NewFile
+from mcp_backup.page_cache import SharedWriter
 
 _ENOUGH = 4  # one of so many samples must agree, or the file is not read
 _READ = 1 << 20
@@ -46,10 +46,10 @@ def promising(local: Path, samples: Sequence[Chunk]) -> bool:
     return same * _ENOUGH >= len(samples)
 
 
-def take(local: Path, run: Sequence[Chunk], target: Path, pages: NewFile) -> Set[int]:
+def take(local: Path, run: Sequence[Chunk], target: Path, shared: SharedWriter) -> Set[int]:
     """Copy what agrees of a run to its place in `target`; return the positions copied.
 
-    All who write to `target` share `pages`.
+    All who write to `target` have one `shared`.
 
     Raises:
         OSError: `target` cannot be written. Of `local` nothing is required.
@@ -61,14 +61,14 @@ def take(local: Path, run: Sequence[Chunk], target: Path, pages: NewFile) -> Set
     try:
         goal = os.open(target, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            return set(_taken(source, run, goal, pages))
+            return set(_taken(source, run, goal, shared))
         finally:
             os.close(goal)
     finally:
         os.close(source)
 
 
-def _taken(source: int, run: Sequence[Chunk], goal: int, pages: NewFile) -> Iterator[int]:
+def _taken(source: int, run: Sequence[Chunk], goal: int, shared: SharedWriter) -> Iterator[int]:
     room = memoryview(bytearray(_READ))
     for piece in _pieces(run):
         first, last = piece[0], piece[-1]
@@ -83,10 +83,10 @@ def _taken(source: int, run: Sequence[Chunk], goal: int, pages: NewFile) -> Iter
             if sha256(data[start:end]).digest() == chunk.blob:
                 yield chunk.position
             else:
-                pages.write(goal, data[begun:start], first.position + begun)
+                shared.write(goal, data[begun:start], first.position + begun)
                 begun = end
             done = end
-        pages.write(goal, data[begun:done], first.position + begun)
+        shared.write(goal, data[begun:done], first.position + begun)
 
 
 def _pieces(run: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:

@@ -206,10 +206,10 @@ class SealingPool:
 
     async def hash(self, slot: int, chunks: Sequence[int]) -> bytes:
         """Return the ids, 32 bytes each, of chunks of the slot, given as for `seal`."""
-        request = array("I", chunks).tobytes()
-        if self._is_little(chunks, _LITTLE_HASHED):
+        request, size = array("I", chunks).tobytes(), sum(chunks[1::2])
+        if self._is_little(size, _LITTLE_HASHED):
             return (await self._thread.ask_little("hash", request, slot=slot)).payload
-        hand = await self._hand(sum(chunks[1::2]) // _HASHING)
+        hand = await self._hand(size // _HASHING)
         return (await hand.ask("hash", request, slot=slot)).payload
 
     async def seal(self, slot: int, chunks: Sequence[int]) -> Sequence[int]:
@@ -219,20 +219,21 @@ class SealingPool:
         length, plain length (0: not compressed), and so on, per blob.
         """
         assert len(chunks) <= 2 * MAX_CHUNKS
-        assert sum(chunks[1::2]) <= SLOT_SIZE
-        request = array("I", chunks).tobytes()
-        if self._is_little(chunks, _LITTLE_SEALED):
+        request, size = array("I", chunks).tobytes(), sum(chunks[1::2])
+        assert size <= SLOT_SIZE
+        if self._is_little(size, _LITTLE_SEALED):
             reply = await self._thread.ask_little("seal", request, slot=slot)
         else:
-            hand = await self._hand(sum(chunks[1::2]))
+            hand = await self._hand(size)
             reply = await hand.ask("seal", request, slot=slot)
         return array("I", reply.payload)
 
     async def hash_and_seal(self, slot: int, chunks: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """Do both at once, for chunks that are all thought to be new: one trip instead of two."""
         assert len(chunks) <= 2 * MAX_CHUNKS
-        assert sum(chunks[1::2]) <= SLOT_SIZE
-        hand = await self._hand(sum(chunks[1::2]))
+        size = sum(chunks[1::2])
+        assert size <= SLOT_SIZE
+        hand = await self._hand(size)
         payload = (await hand.ask("both", array("I", chunks).tobytes(), slot=slot)).payload
         cut = len(chunks) // 2 * ID_SIZE
         return payload[:cut], array("I", payload[cut:])
@@ -255,11 +256,7 @@ class SealingPool:
         if reply.kind == "damaged":
             raise IntegrityError(reply.fields["message"])
         if reply.kind == "failed":
-            raise StoreFull(
-                f"writing {self._files[file]}: {reply.fields['message']}",
-                hint="Free some space there, or choose another scratch directory, and try again. "
-                "Nothing live was touched.",
-            )
+            raise no_room(self._files[file], reply.fields["message"])
 
     @asynccontextmanager
     async def file(self, path: Path) -> AsyncIterator[int]:
@@ -279,9 +276,9 @@ class SealingPool:
                 for hand in self._processes:
                     await hand.ask("close", b"", file=number)
 
-    def _is_little(self, chunks: Sequence[int], most: int) -> bool:
+    def _is_little(self, size: int, most: int) -> bool:
         """Whether it is done before processes would have started, or one would have heard of it."""
-        return self._thread_bytes > 0 and sum(chunks[1::2]) <= most
+        return self._thread_bytes > 0 and size <= most
 
     async def _hand(self, size: int) -> _Hand:
         self._asked += size
@@ -322,6 +319,15 @@ class SealingPool:
         self._beginning.cancel()
         for hand in self._listening:
             hand.end()
+
+
+def no_room(path: str | Path, why: str) -> StoreFull:
+    """Word that a restored file cannot be written."""
+    return StoreFull(
+        f"writing {path}: {why}",
+        hint="Free some space there, or choose another scratch directory, and try again. "
+        "Nothing live was touched.",
+    )
 
 
 def _workers() -> int:

@@ -15,14 +15,14 @@ import anyio
 from anyio import to_thread
 
 from mcp_backup.arena import SLACK, SLOT_SIZE
-from mcp_backup.errors import IntegrityError, StoreFull
+from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId, PackId, short
-from mcp_backup.page_cache import NewFile
+from mcp_backup.page_cache import SharedWriter
 from mcp_backup.progress import Listener, Progress, nobody
 from mcp_backup.repository import local_copy
 from mcp_backup.repository.blob_index import BlobIndex
-from mcp_backup.repository.pool import SealingPool
+from mcp_backup.repository.pool import SealingPool, no_room
 from mcp_backup.repository.repository import Repository
 from mcp_backup.repository.sealing import NO_FILE, PIECE
 from mcp_backup.store.filesystems import is_own_disk
@@ -115,8 +115,8 @@ async def fill_file(
     total = sum(map(_plain, places))
     if goal.announced is not None and total != goal.announced:
         return total
-    if len(places) >= _MANY and is_own_disk(goal.path.parent):
-        os.truncate(goal.path, total)  # so that pages can be made ready; others would fetch them
+    if len(places) >= _MANY:
+        await to_thread.run_sync(_lengthen, goal.path, total)
     if goal.local is not None:
         places = await _not_local(places, goal, goal.local)
     places.sort()
@@ -127,25 +127,31 @@ async def fill_file(
     return total
 
 
+def _lengthen(path: Path, size: int) -> None:
+    """Make a file as long as it will be, where pages of it can be made ready (`page_cache`)."""
+    if not is_own_disk(path.parent):
+        return
+    try:
+        os.truncate(path, size)
+    except OSError as error:
+        raise no_room(path, error.strerror or str(error)) from error
+
+
 async def _not_local(places: list[_Place], goal: Goal, local: Path) -> list[_Place]:
     """Copy what `local` has; return the places that are left, in no order."""
     samples = list(map(_chunk, places[:: max(1, len(places) // _SAMPLES)]))
     if not await to_thread.run_sync(local_copy.promising, local, samples):
         return places
     total, done, left = sum(map(_plain, places)), 0, list[_Place]()
-    room, pages = anyio.Semaphore(_COPIES, fast_acquire=True), NewFile()
+    room, shared = anyio.Semaphore(_COPIES, fast_acquire=True), SharedWriter()
 
     async def copy(run: Sequence[_Place]) -> None:
         nonlocal done
         try:
             chunks = list(map(_chunk, run))
-            taken = await to_thread.run_sync(local_copy.take, local, chunks, goal.path, pages)
+            taken = await to_thread.run_sync(local_copy.take, local, chunks, goal.path, shared)
         except OSError as error:
-            raise StoreFull(
-                f"writing {goal.path}: {error.strerror or error}",
-                hint="Free some space there, or choose another scratch directory, and try again. "
-                "Nothing live was touched.",
-            ) from error
+            raise no_room(goal.path, error.strerror or str(error)) from error
         finally:
             room.release()
         left.extend(place for place in run if place.position not in taken)

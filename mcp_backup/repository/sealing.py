@@ -30,7 +30,7 @@ from mcp_backup.channel import Frame, serve_child
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import Compressor, Decompressor
 from mcp_backup.format.crypto import IV_SIZE, Buffer, MasterKey, Sealer
-from mcp_backup.page_cache import NewFile
+from mcp_backup.page_cache import SharedWriter
 
 PIECE = Struct(
     "<IIIQ32s"
@@ -50,7 +50,7 @@ class SlotSealer:
         self._compressor = Compressor(level)
         self._decompressor = Decompressor()
         self._files: dict[int, int] = {}
-        self._room, self._pages = memoryview(bytearray(_ROOM)), NewFile()
+        self._room, self._shared = memoryview(bytearray(_ROOM)), SharedWriter()
 
     def hash(self, slot: int, chunks: bytes) -> bytes:
         """Return the blob ids of the slot's chunks; `chunks` are (start, length)."""
@@ -106,7 +106,7 @@ class SlotSealer:
         """
         gathered = None
         if file != NO_FILE:
-            gathered = _Gathered(self._files[file], self._room, self._pages)
+            gathered = _Gathered(self._files[file], self._room, self._shared)
         for offset, length, plain_length, position, blob in PIECE.iter_unpack(pieces):
             plain = self._sealer.unseal(sealed[offset : offset + length])
             if plain_length:
@@ -126,8 +126,8 @@ class _Gathered:
     in such numbers, and gets it again page by page.
     """
 
-    def __init__(self, descriptor: int, room: memoryview, pages: NewFile) -> None:
-        self._descriptor, self._room, self._pages = descriptor, room, pages
+    def __init__(self, descriptor: int, room: memoryview, shared: SharedWriter) -> None:
+        self._descriptor, self._room, self._shared = descriptor, room, shared
         self._start = self._size = 0
 
     def add(self, position: int, plain: bytes) -> None:
@@ -137,7 +137,7 @@ class _Gathered:
             self.write()
             self._start, end = position, len(plain)
         if end > len(self._room):
-            self._pages.write(self._descriptor, memoryview(plain), position)
+            self._shared.write(self._descriptor, memoryview(plain), position)
             self._start += end
         else:
             self._room[self._size : end] = plain
@@ -145,7 +145,7 @@ class _Gathered:
 
     def write(self) -> None:
         """Write what was gathered."""
-        self._pages.write(self._descriptor, self._room[: self._size], self._start)
+        self._shared.write(self._descriptor, self._room[: self._size], self._start)
         self._start, self._size = self._start + self._size, 0
 
 

@@ -92,6 +92,17 @@ async def test_what_is_sealed_in_place_unseals_to_what_was_there(
     assert workers(SEALING) == []
 
 
+async def test_it_is_bytes_and_not_requests_that_start_processes() -> None:
+    async with bench(2 * SLOT_SIZE) as it:
+        slot = await it.pool.slots.take()
+        lengths = fill(it, slot, noise(SLOT_SIZE // 2, 3))
+        for _ in range(16):  # hashing counts as a quarter: 16 times half a mebibyte
+            await it.pool.hash(slot, laid(lengths))
+        assert workers(SEALING) == []
+        await it.pool.hash(slot, laid(lengths))
+        assert workers(SEALING)
+
+
 @HOW
 async def test_the_finest_chunks_of_noise_are_sealed_in_place_without_touching_the_next_slot(
     thread_bytes: int,

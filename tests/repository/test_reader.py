@@ -1,6 +1,7 @@
 """Files come back exactly, or not at all and with the name of what is wrong."""
 
 import os
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,24 @@ async def test_a_large_file_comes_back_on_any_disk(
             saved.data
         )
     assert saved.path.read_bytes() == saved.data
+
+
+async def test_a_disk_that_cannot_hold_a_large_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_MANY", 8)
+    monkeypatch.setattr(reader, "is_own_disk", lambda _: True)
+    async with bench(THREAD) as it:
+        saved = await save(it, tmp_path, noise(SLOT_SIZE))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (SLOT_SIZE // 2, before[1]))
+        try:
+            with pytest.raises(StoreFull, match=f"writing {saved.path}: File too large") as full:
+                await stage_file(it.repository, it.pool, saved.content, saved.path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Nothing live was touched" in full.value.hint
+    assert saved.path.read_bytes() == b""
 
 
 async def damage(it: Bench, name: str, data: bytes) -> None:
