@@ -173,7 +173,7 @@ def directory_of(restores: Path, identity: str) -> Path:
 
 
 def directories(restores: Path) -> list[Path]:
-    """Return the directories of all restores, oldest first; foreign names are left out."""
+    """Return the directories of all restores, by name; foreign names are left out."""
     if not restores.is_dir():
         return []
     return sorted(path for path in restores.iterdir() if _RESTORE_ID.fullmatch(path.name))
