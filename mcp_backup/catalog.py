@@ -9,9 +9,10 @@ import logging
 import re
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
+
+from msgspec import Struct
 
 from mcp_backup.errors import (
     IntegrityError,
@@ -45,8 +46,7 @@ _FEW = 100  # new backups that are put in their places faster than all are sorte
 _MANIFESTS = 50  # kept in memory; of the others their outlines are
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(Struct, frozen=True):
     """One snapshot, found."""
 
     id: SnapshotId
@@ -72,8 +72,7 @@ class Backup:
         return tags[0] if self.ours and tags else "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """Which backups are wanted; empty fields want all."""
 
     source: str = ""

@@ -15,10 +15,11 @@ least, in hot spots and scattered.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import compress, count
 from operator import ne
 from typing import NamedTuple
+
+from msgspec import Struct
 
 FINEST, COARSEST = 4 << 10, 64 << 10  # bytes
 MOST_CHUNKS = 1 << 18  # whatever is saved: the list of that many is 9 MB
@@ -38,8 +39,7 @@ class Changed(NamedTuple):
     fourfold: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """How an image is cut, and what else was considered; all in bytes.
 
     `best` is the size that costs the least, `saves` what it saves at each backup that changes

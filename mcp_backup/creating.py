@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.structs import replace
 
 from mcp_backup import __version__
 from mcp_backup.backup.archiver import Archiver, Known, new_snapshot

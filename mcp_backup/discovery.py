@@ -14,9 +14,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.discovery_postgres import PostgresFound, databases_of, services
 from mcp_backup.discovery_servers import WorkflowsFound, documents_in, workflows_of
@@ -49,8 +51,7 @@ _USER_SERVER_FILES = (
 DatabaseKind = Literal["sqlite", "duckdb"]
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseFound:
+class DatabaseFound(Struct, frozen=True):
     """A database file, or a directory of DuckDB files.
 
     `name` is unique among those found; `size` is bytes.
@@ -63,8 +64,7 @@ class DatabaseFound:
     near: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FilesFound:
+class FilesFound(Struct, frozen=True):
     """Settings files below `root`, as patterns relative to it."""
 
     name: str
@@ -72,8 +72,7 @@ class FilesFound:
     include: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """Everything found. `complete` is False when time ran out first."""
 
     databases: tuple[DatabaseFound, ...]

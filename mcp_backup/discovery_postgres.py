@@ -8,16 +8,16 @@ service file names databases too.
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from configparser import Error as NoServices
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 _SCHEMES = ("postgres", "postgresql")
 _SERVICES = ".pg_service.conf"
 
 
-@dataclass(frozen=True, slots=True)
-class PostgresFound:
+class PostgresFound(Struct, frozen=True):
     """A `[[databases]]` source of kind "postgres": its name and its other settings."""
 
     name: str

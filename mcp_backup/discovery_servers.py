@@ -9,9 +9,10 @@ to need for finding its state, and of no others, the value is taken.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 _MEMORY = "@modelcontextprotocol/server-memory"
 _MEMORY_FILE = "MEMORY_FILE_PATH"
@@ -19,8 +20,7 @@ _MAHAVISHNU = "mahavishnu"
 _DOCUMENTS = "workflows"  # a directory of JSON files that is called like this
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowsFound:
+class WorkflowsFound(Struct, frozen=True):
     """A `[[workflows]]` source: its name and its other settings, as they are written there."""
 
     name: str

@@ -1,9 +1,10 @@
 """What is asked of a drill, and what it tells: facts, as in `verbs`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct
 
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import SourceFinding
@@ -13,8 +14,7 @@ Pick = Literal["newest", "older"]
 REPOSITORY = "repository"  # the source of findings that concern no single source
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(Struct, frozen=True):
     """One kind of disaster: what a drill of it restores, and the hours the runbook allows.
 
     Without `components` all of them. `picks` says which backups of each source.
@@ -41,8 +41,7 @@ SCENARIOS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class DrillRequest:
+class DrillRequest(Struct, frozen=True):
     """Restore into scratch and prove. Empty `sources` mean all that the scenario takes.
 
     Without a `scenario`, the newest and one random older backup of every source. `minutes` is
@@ -59,16 +58,14 @@ class DrillRequest:
         return "drill"
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Struct, frozen=True):
     """One timed part of a drill: "open", "find"; of a source "restore", "examine", "checks", ..."""
 
     name: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class DrilledSource:
+class DrilledSource(Struct, frozen=True):
     """One source of one backup, drilled.
 
     "skipped" means that nothing was learned, and `reason` why. `checks` counts the owner's
@@ -100,8 +97,7 @@ class DrilledSource:
         return f"{self.component}/{self.source}"
 
 
-@dataclass(frozen=True, slots=True)
-class WalkReport:
+class WalkReport(Struct, frozen=True):
     """One walk through a page of the runbook, over. `mode`: "tabletop", "drill" or "live".
 
     It is `complete` when it came to the page's end with all as printed; else `stopped` says where,
@@ -118,8 +114,7 @@ class WalkReport:
     stopped: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DrillReport:
+class DrillReport(Struct, frozen=True):
     """One drill, done. It is "incomplete" where nothing failed and something was skipped.
 
     `findings` concern no single copy: a repository that does not open, a source without a

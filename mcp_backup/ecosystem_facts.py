@@ -1,11 +1,12 @@
 """The Python API's facts: what is registered, and what is told of a backup."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self, TypedDict
+
+from msgspec import Struct, field
 
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import BackupEntry, BackupReport, holding
@@ -27,8 +28,7 @@ class RetentionTier(StrEnum):
     MONTHLY = "monthly"
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseBackupConfig:
+class DatabaseBackupConfig(Struct, frozen=True):
     """A database to back up. Excluded tables are kept as empty tables."""
 
     name: str
@@ -39,8 +39,7 @@ class DatabaseBackupConfig:
     tables_to_exclude: Sequence[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class BackupMetadata:
+class BackupMetadata(Struct, frozen=True):
     """One backup.
 
     `checksum` is the snapshot's id, a SHA-256 over everything in it. `size_bytes` is the size of

@@ -8,8 +8,9 @@ is what was judged, and a repository that is damaged loses no backup.
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from time import monotonic
+
+from msgspec import Struct
 
 from mcp_backup.catalog import Backup
 from mcp_backup.engine import Engine
@@ -106,8 +107,7 @@ async def prune(
             return await execute(repository, plan, pool, listener)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
+class _Judged(Struct, frozen=True):
     """A backup and the verdict on it."""
 
     backup: Backup

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 Door = Literal["mcp", "terminal", "python", "schedule", "unknown"]
 Ending = Literal["completed", "partial", "findings", "failed", "cancelled"]
 Outcome = Literal[Ending, "running", "interrupted", "released"]
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(Struct, frozen=True):
     """Who asked: the door, and what is known behind it; "" is unknown.
 
     `name` and `version` are the MCP client's, or the person's login at a terminal; `tool` is the
@@ -40,8 +40,7 @@ def asked_by(asker: Asker) -> Iterator[None]:
         asking.reset(token)
 
 
-@dataclass(frozen=True, slots=True)
-class RunSource:
+class RunSource(Struct, frozen=True):
     """One source in a run. `outcome` is the verb's own: "stored", "unchanged", "failed", ..."""
 
     component: str
@@ -54,8 +53,7 @@ class RunSource:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run. `ended` is None while it is "running"; sizes are bytes, durations seconds.
 
     `read` is what was read from the sources, `added` what of it was new, `stored` what that takes

@@ -2,10 +2,11 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
+
+from msgspec import Struct
 
 from mcp_backup.history_facts import Asker, NewestCopy, Proof, Run, RunSource, Totals, Window
 
@@ -97,8 +98,7 @@ def proofs(db: sqlite3.Connection) -> dict[str, Proof]:
     return found
 
 
-@dataclass(slots=True)
-class _Track:
+class _Track(Struct):
     first: int
     last: int
     widest: int = 0

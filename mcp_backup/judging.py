@@ -6,7 +6,6 @@ verification or drill has found something since, or when one is no longer from t
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from anyio import to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.catalog import Backup, Catalog, Filter
 from mcp_backup.errors import HistoryUnusable
@@ -50,8 +51,7 @@ class _Proofs(NamedTuple):
     drills: Mapping[str, datetime]
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
+class _Judged(Struct, frozen=True):
     """What was said, and what it went by."""
 
     backups: Sequence[Backup]

@@ -4,10 +4,10 @@ Only the terminal calls this; no tool gets near it. Passwords come in as `Secret
 nowhere but into a key file.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from anyio import to_thread
+from msgspec import Struct
 from pydantic import SecretStr
 
 from mcp_backup.engine import Engine
@@ -29,8 +29,7 @@ from mcp_backup.repository.objects import identity_in, object_name
 _SHORTEST = 8  # digits of an id that name a key: what restic shows
 
 
-@dataclass(frozen=True, slots=True)
-class ListedKey:
+class ListedKey(Struct, frozen=True):
     """One key file. `damaged` says why it opens nothing; `kit`: its password is on the kit."""
 
     key_id: str
@@ -42,8 +41,7 @@ class ListedKey:
     damaged: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyChange:
+class KeyChange(Struct, frozen=True):
     """What became of one key, and how many there are now."""
 
     key_id: str

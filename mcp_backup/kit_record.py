@@ -6,14 +6,15 @@ It is a reminder for `doctor`, and losing it costs nothing but another kit.
 """
 
 import json
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.durable import write_durably
 from mcp_backup.engine import Engine
+from mcp_backup.record import asdict
 from mcp_backup.verbs_upkeep import Diagnosis
 
 _NAME = "recovery-kit.json"
@@ -22,8 +23,7 @@ _MAX_BYTES = 64 << 10
 _MAKE = "Run `mcp-backup key recovery-kit --out FILE`, print it, and keep the page elsewhere."
 
 
-@dataclass(frozen=True, slots=True)
-class KitRecord:
+class KitRecord(Struct, frozen=True):
     """The last kit: when it was made, whose password is on it, and for which location."""
 
     made: datetime

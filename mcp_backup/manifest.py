@@ -8,21 +8,22 @@ members they do not know and refuse a `version` above theirs.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from math import isfinite
 from typing import Any, Literal, NoReturn
 
+from msgspec import Struct
+
 from mcp_backup.churn import Changed
 from mcp_backup.errors import IntegrityError, UnsupportedFormat
+from mcp_backup.record import asdict
 from mcp_backup.sources.source import Component, Evidence, FileEvidence, Finding
 
 VERSION = 1
 PATH = "manifest.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why a source was not captured: an error's `code`, message and hint."""
 
     code: str
@@ -30,8 +31,7 @@ class Failure:
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRecord:
+class SourceRecord(Struct, frozen=True):
     """One source in one backup.
 
     `outcome`: "stored" (read and stored), "unchanged" (sound change detection says that the
@@ -64,8 +64,7 @@ class SourceRecord:
     churn: tuple[Changed, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """One backup. Times are RFC 3339 text in UTC."""
 
     backup_id: str

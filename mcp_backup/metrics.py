@@ -11,10 +11,10 @@ raises the alarm as well.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -38,8 +38,7 @@ _ABSENT = 0.0  # the timestamp of what never happened
 Rows = Iterable[tuple[Sequence[str], float]]
 
 
-@dataclass(frozen=True, slots=True)
-class MetricFacts:
+class MetricFacts(Struct, frozen=True):
     """What is measured. `last_of_sources` has what became of each in the last run that took it."""
 
     now: datetime

@@ -4,8 +4,9 @@ A manifest carries the evidence of every file and takes some milliseconds to fet
 lists, verdicts and searches need none of that. An outline is small enough to keep of all.
 """
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
+
+from msgspec import Struct
 
 from mcp_backup.manifest import Manifest
 
@@ -27,8 +28,7 @@ class SourceOutline(NamedTuple):
     suspect: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(Struct, frozen=True):
     """One backup."""
 
     status: str

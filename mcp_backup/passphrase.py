@@ -11,16 +11,17 @@ each next one has to wait longer, up to an hour: killing the process does not he
 import hmac
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from hashlib import scrypt
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock
+from msgspec import Struct, field
 
 from mcp_backup.durable import make_directory_durably, remove_durably, write_durably
 from mcp_backup.errors import ApprovalRefused, UsageError
+from mcp_backup.record import asdict
 
 SHORTEST = 8  # characters
 _COST = {"n": 1 << 15, "r": 8, "p": 1}  # a tenth of a second and 32 MiB for each guess
@@ -32,8 +33,7 @@ _REMEMBERED = 100  # attempts
 _STRANGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """One attempt: when, by whose account, to do what. "refused" stays if it was not finished."""
 
     at: str
@@ -42,8 +42,7 @@ class Attempt:
     outcome: Literal["accepted", "refused", "too soon"]
 
 
-@dataclass(slots=True)
-class _Attempts:
+class _Attempts(Struct):
     wrong: int = 0  # in a row
     last_wrong: str = ""
     log: list[dict[str, str]] = field(default_factory=list)

@@ -7,8 +7,9 @@ import os
 import pwd
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 
 def utc_now() -> datetime:
@@ -16,8 +17,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The surroundings of one process."""
 
     hostname: str

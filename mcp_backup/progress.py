@@ -1,11 +1,11 @@
 """How long work tells how far it is, without knowing who listens."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+
+class Progress(Struct, frozen=True):
     """One report: `done` of `total` (bytes, or steps when `unit` says so), and what is going on.
 
     `total` is 0 while it is not known. `done` never falls within one `stage`.

@@ -6,13 +6,13 @@ the warning, and the log says it. A cancel is put on record before it goes on.
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import wraps
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import anyio
+from msgspec.structs import replace
 
 from mcp_backup.catalog import Backup, Catalog
 from mcp_backup.errors import (

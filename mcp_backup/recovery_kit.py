@@ -9,13 +9,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.catalog import Catalog
 from mcp_backup.durable import create_durably
@@ -37,8 +37,7 @@ _HTML = (".html", ".htm")
 _ANOTHER = "Make another: `mcp-backup key recovery-kit --out FILE`, and destroy this one."
 
 
-@dataclass(frozen=True, slots=True)
-class KitMade:
+class KitMade(Struct, frozen=True):
     """A kit that was written."""
 
     path: str
@@ -47,8 +46,7 @@ class KitMade:
     made: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class KitProof:
+class KitProof(Struct, frozen=True):
     """What a kit alone opened. `restic` is the version that did as well; "" where there is none."""
 
     location: str

@@ -19,10 +19,11 @@ Nothing here knows repository, clock or settings.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from itertools import chain, islice
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 EVERYTHING = "everything"  # what a full backup holds as a whole: no partial one stands in for it
 _WHOLE = frozenset(("full", "incremental"))
@@ -56,8 +57,7 @@ class Candidate(NamedTuple):
     readable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """How many slots of each tier keep a backup, by the calendar of `timezone`.
 
     `minimum` is how many copies of a source stay at least, if there are so many. A `timezone` of

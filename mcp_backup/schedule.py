@@ -14,7 +14,6 @@ its own shutdown would cancel them.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler  # type: ignore[impo
 from apscheduler.triggers.date import DateTrigger  # type: ignore[import-untyped]
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
+from msgspec import Struct
 
 from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.durable import write_durably
@@ -42,8 +42,7 @@ logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it tells of each w
 _LOOK_BACK = timedelta(days=45)  # a monthly slot that was missed is still caught up
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """How often to look, and how patient to be, in seconds."""
 
     pulse: float = 15.0  # between looks at the clock and the lock; also until another takes over

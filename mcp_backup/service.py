@@ -7,8 +7,9 @@ import plistlib
 import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.durable import remove_durably, write_durably
 from mcp_backup.errors import StoreDenied, UsageError
@@ -36,8 +37,7 @@ WantedBy={target}
 Command = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """What makes a service: a file, and the commands that start it, stop it and ask for it."""
 
     path: Path
@@ -47,8 +47,7 @@ class Unit:
     asking: Command
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """The service as it is now. `by_hand` are commands that could not be carried out."""
 
     path: str

@@ -7,10 +7,10 @@ to, in which nothing is touched. `password_command` is not run for it.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from msgspec.structs import replace
 from pydantic import AfterValidator, BaseModel, Field
 
 from mcp_backup.sources.source import SourceSpec

@@ -6,11 +6,11 @@ shown only where no secret can be: never whole tables, arguments, commands or a 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
+from msgspec import Struct
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -52,8 +52,7 @@ _SECRET = {"password_command", "dsn", "arguments", "alerts"}
 _USER_PART = re.compile(r"//[^/@\s]*@")
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where the settings came from: the file, if any, and what the environment put above it."""
 
     file: Path | None

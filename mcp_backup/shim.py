@@ -7,8 +7,9 @@ import os
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.durable import write_durably
 from mcp_backup.errors import StoreDenied, UsageError
@@ -34,8 +35,7 @@ exit 127
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Shim:
+class Shim(Struct, frozen=True):
     """The shim as installed; `found` tells whether it is what `mahavishnu` on the PATH means."""
 
     path: str

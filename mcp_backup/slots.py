@@ -10,9 +10,10 @@ A timezone of `None` is this machine's.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
+
+from msgspec import Struct
 
 from mcp_backup.cron import Cron
 from mcp_backup.drill_facts import DrillRequest
@@ -26,8 +27,7 @@ _DAY = timedelta(days=1)
 _WINDOWS = tuple(timedelta(days=days) for days in (0.1, 2, 40, 400, 3000))  # to 29 February
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """What is backed up again and again, and when: a cron expression or an interval."""
 
     name: str
@@ -72,8 +72,7 @@ class Schedule:
             day += _DAY
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """One moment, aware and UTC, at which a schedule wants a backup."""
 
     key: str

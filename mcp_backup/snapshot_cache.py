@@ -11,13 +11,13 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import shake_256
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.durable import write_durably
 from mcp_backup.errors import IntegrityError, UnsupportedFormat
@@ -36,8 +36,7 @@ _FEW = 20  # snapshots that are read as fast as the file is
 _NEW = 32  # that it lacks at most, or a tenth
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(Struct, frozen=True):
     """One snapshot: the size of its file in bytes, what is in it, and its outline if it is ours."""
 
     size: int

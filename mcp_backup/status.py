@@ -7,13 +7,13 @@ healthy    neither
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.alerts.alerts import Alerts
 from mcp_backup.backup.cutting import cut_of, described
@@ -51,8 +51,7 @@ _Source = tuple[str, str]  # component and name
 _around: dict[Path, tuple[float, Found]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(Struct, frozen=True):
     """What the history tells; `problem` says why it tells nothing, or lost what it had."""
 
     copies: Mapping[_Source, NewestCopy]

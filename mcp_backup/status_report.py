@@ -1,13 +1,13 @@
 """What the status says: facts, as in `verbs`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
+
+class SourceStatus(Struct, frozen=True):
     """How much of a source would be lost if it were lost now.
 
     `last_success` is when its newest copy was begun; `rpo_hours` is how long ago that is, `None`
@@ -33,8 +33,7 @@ class SourceStatus:
     cut: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NextRun:
+class NextRun(Struct, frozen=True):
     """When a schedule is due next."""
 
     schedule: str
@@ -42,8 +41,7 @@ class NextRun:
     due: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(Struct, frozen=True):
     """The backups on record, counted. `compression` is new bytes to stored bytes, 0 if unknown."""
 
     successes: int = 0
@@ -58,8 +56,7 @@ class Statistics:
     longest_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StatusReport:
+class StatusReport(Struct, frozen=True):
     """How the backups are, in one word, and why; then the facts behind it.
 
     `backups` counts those in the repository and `age_distribution` sorts them. `surplus` counts

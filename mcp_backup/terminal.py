@@ -7,18 +7,17 @@ made to be copied. Whatever is printed for people is printable: names come from 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
-from pydantic import TypeAdapter
+import msgspec
+from msgspec import Struct
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _RED, _PLAIN = "\033[31m", "\033[0m"
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
+class Terminal(Struct, frozen=True):
     """Where one command reads and writes."""
 
     out: TextIO
@@ -37,9 +36,9 @@ class Terminal:
         return not self.json and self.err.isatty()
 
     def result(self, reply: object, lines: Sequence[str]) -> None:
-        """Print a result: `reply` (a model or a dataclass) for programs, `lines` for people."""
+        """Print a result: `reply` (a model or a record) for programs, `lines` for people."""
         if self.json:
-            self.out.write(TypeAdapter(type(reply)).dump_json(reply, indent=2).decode() + "\n")
+            self.out.write(_encoded(reply) + "\n")
         else:
             self.out.write("".join(f"{_shown(line)}\n" for line in lines))
         self.out.flush()
@@ -107,6 +106,12 @@ def moment(time: datetime) -> str:
 def count(number: int, thing: str) -> str:
     """Word a number of things: "1 file", "3 files"."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _encoded(reply: object) -> str:
+    if (encode := getattr(reply, "model_dump_json", None)) is not None:
+        return str(encode(indent=2))
+    return msgspec.json.format(msgspec.json.encode(reply, enc_hook=str), indent=2).decode()
 
 
 def _shown(text: str) -> str:

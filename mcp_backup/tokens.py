@@ -11,23 +11,24 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.durable import make_directory_durably, write_durably
 from mcp_backup.errors import SettingsInvalid, UsageError
+from mcp_backup.record import asdict
 
 PREFIX = "mcpb_"
 _TOKEN = re.compile(r"mcpb_(?P<id>[0-9a-f]{8})_(?P<secret>[0-9a-f]{64})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """What is known of a token; the token itself is not. `hash` is its SHA-256."""
 
     id: str

@@ -6,10 +6,11 @@ asked. Sizes are bytes, durations seconds, times aware and UTC.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
+
+from msgspec import Struct
 
 from mcp_backup.manifest import Failure
 from mcp_backup.sources.source import Component, Finding
@@ -35,8 +36,7 @@ class Level(StrEnum):
     RESTORE = "restore"  # and rebuilt in scratch and examined like a live source
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
+class CreateRequest(Struct, frozen=True):
     """Back up now. `databases` names database sources; empty means all of the type's sources."""
 
     backup_type: BackupType = BackupType.FULL
@@ -45,8 +45,7 @@ class CreateRequest:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOutcome:
+class SourceOutcome(Struct, frozen=True):
     """What became of one source in a backup."""
 
     name: str
@@ -61,8 +60,7 @@ class SourceOutcome:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFinding:
+class SourceFinding(Struct, frozen=True):
     """A finding and the source it is about."""
 
     source: str
@@ -76,8 +74,7 @@ class SourceFinding:
         return cls(source, finding.code, finding.subject, finding.message)
 
 
-@dataclass(frozen=True, slots=True)
-class BackupReport:
+class BackupReport(Struct, frozen=True):
     """One backup, done.
 
     `new_bytes` is what no backup had before, `added_bytes` what the repository grew by for it, as
@@ -102,8 +99,7 @@ class BackupReport:
     suspect: tuple[SourceFinding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BackupEntry:
+class BackupEntry(Struct, frozen=True):
     """One backup in a list. `ours` is False for snapshots that other programs made.
 
     `held_by` says what keeps it ("latest", "daily 3/30", ...); empty: retention may drop it.
@@ -135,8 +131,7 @@ def holding(reasons: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(_OF_SOURCES.sub("", reason) for reason in reasons))
 
 
-@dataclass(frozen=True, slots=True)
-class BackupPage:
+class BackupPage(Struct, frozen=True):
     """One page of backups, newest first. `next_cursor` is "" on the last page.
 
     `damaged` names the snapshot files that cannot be read, and so are not among the entries.
@@ -148,8 +143,7 @@ class BackupPage:
     damaged: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(Struct, frozen=True):
     """What a verification found; no findings means that everything agreed."""
 
     backup_id: str
@@ -166,8 +160,7 @@ class VerifyReport:
         return not self.findings
 
 
-@dataclass(frozen=True, slots=True)
-class CheckFinding:
+class CheckFinding(Struct, frozen=True):
     """One thing wrong in the repository: a stable code, the object's name, the fact."""
 
     code: str
@@ -175,8 +168,7 @@ class CheckFinding:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+class CheckReport(Struct, frozen=True):
     """What a check of the repository found, and how much it looked at."""
 
     level: Level
@@ -193,8 +185,7 @@ class CheckReport:
         return not self.findings
 
 
-@dataclass(frozen=True, slots=True)
-class PrunedPacks:
+class PrunedPacks(Struct, frozen=True):
     """Packs that share a fate ("keep", "repack" or "delete") and its reason; bytes as stored."""
 
     fate: str
@@ -203,8 +194,7 @@ class PrunedPacks:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class PruneReport:
+class PruneReport(Struct, frozen=True):
     """What a prune did or, in a dry run, would do. Sizes are bytes as stored.
 
     `freed_bytes` is what the repository shrank by, which merging small packs can make negative;
@@ -219,8 +209,7 @@ class PruneReport:
     duration_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class InitReport:
+class InitReport(Struct, frozen=True):
     """A repository, made (or found: `created` is False). `sources` counts what is configured."""
 
     location: str

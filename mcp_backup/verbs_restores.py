@@ -3,15 +3,15 @@
 Plain facts, as in `verbs`. Sizes are bytes, durations seconds, times aware and UTC.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct
 
 from mcp_backup.sources.source import Component, Holder
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreRequest:
+class RestoreRequest(Struct, frozen=True):
     """Plan a restore. Empty `components` and `databases` mean everything in the backup."""
 
     backup_id: str = "latest"
@@ -20,8 +20,7 @@ class RestoreRequest:
     target: Literal["original", "scratch"] = "original"
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTarget:
+class PlannedTarget(Struct, frozen=True):
     """What a restore would do to one source.
 
     `lost` says in a sentence what newer data the live side holds that the backup does not, or "".
@@ -39,8 +38,7 @@ class PlannedTarget:
     lost: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
+class RestorePlan(Struct, frozen=True):
     """A restore that could be done: what it saw, what it would do, and until when it holds."""
 
     plan_id: str
@@ -59,8 +57,7 @@ class RestorePlan:
     undoes: str = ""  # the restore whose undo this plans; "" for a restore
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredTarget:
+class RestoredTarget(Struct, frozen=True):
     """One source, restored: where it is now, how many bytes, and what a person should know."""
 
     source: str
@@ -70,8 +67,7 @@ class RestoredTarget:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreReport:
+class RestoreReport(Struct, frozen=True):
     """A restore, done. `undo_id` is "" when nothing live was touched."""
 
     restore_id: str
@@ -83,8 +79,7 @@ class RestoreReport:
     duration_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class UndoReport:
+class UndoReport(Struct, frozen=True):
     """An undo, done: live data is as it was before the restore."""
 
     restore_id: str
@@ -92,8 +87,7 @@ class UndoReport:
     duration_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class UndoPoint:
+class UndoPoint(Struct, frozen=True):
     """A restore that can be undone."""
 
     restore_id: str

@@ -4,15 +4,15 @@ Plain facts, as in `verbs`. Sizes are bytes, durations seconds, times aware and 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct, field
 
 from mcp_backup.verbs import PruneReport
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedBackup:
+class JudgedBackup(Struct, frozen=True):
     """One backup and why it is kept; without `reasons` it may be forgotten."""
 
     backup_id: str
@@ -22,8 +22,7 @@ class JudgedBackup:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetReport:
+class ForgetReport(Struct, frozen=True):
     """What retention keeps and what it dropped or, in a dry run, would drop; newest first.
 
     `policy` words the settings it went by, `warnings` what a person should know of them. `prune`
@@ -39,8 +38,7 @@ class ForgetReport:
     duration_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ExportReport:
+class ExportReport(Struct, frozen=True):
     """An export, done. `proof` says how it was shown to be exact."""
 
     backup_id: str
@@ -49,8 +47,7 @@ class ExportReport:
     proof: str
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """One thing `doctor` looked at."""
 
     level: Literal["ok", "warning", "problem"]

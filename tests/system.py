@@ -4,11 +4,11 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import anyio
+from msgspec import Struct
 
 from mcp_backup.engine import Engine
 from mcp_backup.opening import initialise, opened
@@ -21,8 +21,7 @@ from mcp_backup.store.store import Store
 SECRET = "s3cret-of-the-project"  # noqa: S105 - planted, to be looked for where it must not be
 
 
-@dataclass(frozen=True)
-class System:
+class System(Struct, frozen=True):
     """The folder, and the settings that protect what is in it."""
 
     root: Path

@@ -1,12 +1,12 @@
 """The catalog follows what others add and forget, and says what one that begins anew would."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup import catalog as module
 from mcp_backup.catalog import TAG, Catalog

@@ -68,6 +68,7 @@ LEAVES = {
     "durable",
     "page_cache",
     "progress",
+    "record",
     "tasks",
     "arena",
     "channel",
@@ -86,7 +87,7 @@ DROPPING = {"forgetting"}  # what deletes backups: no tool gets near it
 POLICY = {"retention", "suspicion"}
 ROOMS = {"format", "store", "repository", "sources", "backup", "restore", "alerts"}
 BELOW = LEAVES | ROOMS | SETTINGS | POLICY | HISTORY | {"slots"}
-DOORS = {"drill_facts", "errors", "progress", "verbs", "history_facts", "status_report"}
+DOORS = {"drill_facts", "errors", "progress", "record", "verbs", "history_facts", "status_report"}
 DOORS |= {"verbs_restores", "verbs_upkeep"}
 TELLING = {"alerts", "metrics", "news"}
 PRINTING = DOORS | {"terminal"}
@@ -96,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "page_cache": set(),
     "durable": {"page_cache"},
     "progress": set(),
+    "record": set(),
     "tasks": {"errors"},
     "arena": set(),
     "channel": {"arena"},
@@ -103,7 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker_processes": {"arena", "errors", "fork_server"},
     "workers": {"arena", "channel", "errors", "worker_processes"},
     "churn": set(),
-    "manifest": {"errors", "churn"} | SOURCE,
+    "manifest": {"errors", "churn", "record"} | SOURCE,
     "outline": {"manifest"},
     "retention": set(),
     "suspicion": {"manifest"} | SOURCE,
@@ -116,7 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cron": set(),
     **dict.fromkeys(SETTINGS, SETTINGS | {"errors", "cron"} | SOURCE),
     "slots": {"verbs", "cron", "drill_facts"} | SETTINGS,
-    **{each: {"errors", "durable"} for each in INSTALLING | AUTHORITY},
+    **{each: {"errors", "durable", "record"} for each in INSTALLING | AUTHORITY},
     "scheduler_thread": VERBS | SETTINGS | DOORS | {"schedule", "alerts", "news"},
     "schedule": VERBS | SETTINGS | DROPPING | DOORS | PROOF | {"slots", "durable"},
     "format": {"errors"},
@@ -133,10 +135,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workers",
         "verbs",
     },
-    "sources": {"errors", "durable", "page_cache", "arena", "channel", "workers"},
+    "sources": {"errors", "durable", "page_cache", "record", "arena", "channel", "workers"},
     "backup": (LEAVES - {"durable", "page_cache"})
     | {"format", "repository", "sources", "suspicion"},
-    "alerts": {"errors", "durable", "verbs", "history_facts", "status_report"} | SETTINGS,
+    "alerts": {"errors", "durable", "record", "verbs", "history_facts", "status_report"} | SETTINGS,
     "restore": LEAVES | {"format", "repository", "sources"},
     **dict.fromkeys(VERBS, BELOW | VERBS | {"proof.evidence"}),
     **dict.fromkeys(PROOF, BELOW | VERBS),

@@ -1,7 +1,6 @@
 """Retention: what must be true of every history, and what each rule does in a small one."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Literal
@@ -10,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mcp_backup.retention import EVERYTHING, Candidate, Copy, Policy, judge
 

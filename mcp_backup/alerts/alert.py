@@ -1,12 +1,14 @@
 """What happened, as plain facts, and what is told of it."""
 
 import json
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import Struct
+
 from mcp_backup.errors import BackupError, UsageError
 from mcp_backup.history_facts import Run, RunSource
+from mcp_backup.record import asdict
 from mcp_backup.settings_alerts import Event
 from mcp_backup.verbs import BackupReport
 
@@ -14,8 +16,7 @@ _MOST_TEXT = 4000  # characters; receivers cut or refuse more
 _ASKED_WRONGLY = {UsageError.code, *(error.code for error in UsageError.__subclasses__())}
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFacts:
+class SourceFacts(Struct, frozen=True):
     """What became of one source in a run. `suspect` says what looks wrong with its copy, or ""."""
 
     component: str
@@ -26,8 +27,7 @@ class SourceFacts:
     suspect: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(Struct, frozen=True):
     """One run of a verb, ended. `code`, `message` and `hint` are the error's, if there was one.
 
     `asked_wrongly` means that nothing was tried, because the request could not be meant.
@@ -104,8 +104,7 @@ class RunFacts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """Something wrong that lasts. `key` is the same for as long as it is the same trouble."""
 
     key: str
@@ -115,8 +114,7 @@ class Condition:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(Struct, frozen=True):
     """What one receiver is told. `id` is the same each time it is tried, and at each receiver."""
 
     id: str
@@ -126,7 +124,7 @@ class Alert:
     hint: str
     host: str
     time: datetime
-    since: datetime = field(kw_only=True)
+    since: datetime
 
     @property
     def title(self) -> str:

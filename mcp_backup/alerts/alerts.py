@@ -9,7 +9,6 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.alerts.alert import Alert, Condition, RunFacts, SourceFacts
 from mcp_backup.alerts.outbox import Letter, OpenCondition, Outbox, PendingAlert
@@ -37,8 +37,7 @@ _REPOSITORY = "repository"
 _MISSED = "schedule missed"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """One receiver, tried now. `trouble` is "" where the alert arrived."""
 
     receiver: str

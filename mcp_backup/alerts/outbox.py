@@ -14,11 +14,12 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
+
+from msgspec import Struct
 
 from mcp_backup.alerts.alert import Alert
 from mcp_backup.durable import make_directory_durably
@@ -48,8 +49,7 @@ _SCHEMA = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class OpenCondition:
+class OpenCondition(Struct, frozen=True):
     """A trouble that has been told and is not over."""
 
     key: str
@@ -59,8 +59,7 @@ class OpenCondition:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(Struct, frozen=True):
     """An alert for one receiver, claimed to be tried now. `tries` were made before."""
 
     number: int
@@ -68,8 +67,7 @@ class Letter:
     tries: int
 
 
-@dataclass(frozen=True, slots=True)
-class PendingAlert:
+class PendingAlert(Struct, frozen=True):
     """An alert that has not been delivered. `trouble` says why the last try failed, or ""."""
 
     receiver: str

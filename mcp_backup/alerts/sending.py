@@ -13,13 +13,13 @@ import subprocess
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import httpx2
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup import __version__
 from mcp_backup.alerts.alert import Alert
@@ -36,8 +36,7 @@ class Undelivered(Exception):
     """An alert did not arrive; the message says why, and holds no secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """How long one try may take, all in all, in seconds."""
 
     request: float = 15.0

@@ -9,13 +9,14 @@ point. A failure, cancel or crash before it leaves only packs that nothing refer
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
 
 from anyio import to_thread
 from blake3 import blake3
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mcp_backup.backup.cutting import cut_of, observed, told
 from mcp_backup.backup.handouts import clear, handed_out, handout_of
@@ -40,8 +41,7 @@ from mcp_backup.suspicion import losses
 from mcp_backup.tasks import task_group
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """A source as the newest backup that has it knows it: its record, and its tree there.
 
     `ours`: this machine made it. Another's source of the same name may be another one.
@@ -52,8 +52,7 @@ class Known:
     ours: bool = True
 
 
-@dataclass(slots=True)
-class Archive:
+class Archive(Struct):
     """What has been captured so far: one record per source, and their trees by path."""
 
     records: list[SourceRecord] = field(default_factory=list)

@@ -1,7 +1,8 @@
 """Reading: one capture on its way into the repository, entries into a tree and bytes into blobs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mcp_backup.backup.contents import ImageContent, StreamContent
 from mcp_backup.backup.segments import SegmentCache
@@ -112,8 +113,7 @@ class Reading:
         return await content.finish(), event.size
 
 
-@dataclass(slots=True)
-class _Report:
+class _Report(Struct):
     """How far one file is."""
 
     listener: Listener

@@ -14,11 +14,11 @@ nothing but speed (`tests/backup/test_segments.py`). It holds no data, only dige
 import logging
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyio import to_thread
 from blake3 import blake3
+from msgspec import Struct
 
 from mcp_backup.format.crypto import Buffer
 from mcp_backup.format.ids import ID_SIZE
@@ -33,8 +33,7 @@ _SIZES = struct.Struct("<II")
 _PURPOSE = "mcp-backup 2026-11 segments of images, checksum"
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(Struct, frozen=True):
     """An image in digests: 32 bytes a started segment, and the ids of the chunks they make up.
 
     `chunk_size` divides a segment.

@@ -6,7 +6,9 @@ and its chunk list (35 bytes a chunk) is not stored once more with every backup.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mcp_backup.format.blob import BlobKind
 from mcp_backup.format.ids import BlobId
@@ -16,8 +18,7 @@ from mcp_backup.repository.writer import Writer
 _DIRECTORY_MODE = 0o700  # of directories that exist only in the snapshot
 
 
-@dataclass(slots=True)
-class Directory:
+class Directory(Struct):
     """A directory being put together. `node` is its own metadata, if it was captured."""
 
     node: Node | None = None

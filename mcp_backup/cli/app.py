@@ -9,12 +9,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec import Struct
 
 from mcp_backup import __version__
 from mcp_backup.cli.arguments import FREE_FORM, arranged
@@ -31,8 +31,7 @@ _LASTING = "serve"  # the one verb that goes on for weeks
 _YOUNG = 20_000  # objects made before the youngest are looked at for cycles; 700 by default
 
 
-@dataclass(frozen=True, slots=True)
-class _Verb:
+class _Verb(Struct, frozen=True):
     """Where a verb is written, and what it does in a line."""
 
     place: str

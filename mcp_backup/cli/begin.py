@@ -3,13 +3,13 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
+from msgspec import Struct
 
 from mcp_backup.cli.session import Session, session
 from mcp_backup.cli.settings_text import Proposal, settings_text
@@ -21,8 +21,7 @@ from mcp_backup.terminal import Terminal, size
 from mcp_backup.verbs import InitReport
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """What `init` made, what it protects, and what it found and left out."""
 
     settings_file: str

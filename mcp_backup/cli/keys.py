@@ -6,13 +6,13 @@ No password is ever an argument: it is asked for at a terminal, or read from a f
 import getpass
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import anyio
 import typer
+from msgspec import Struct
 from pydantic import SecretStr
 
 from mcp_backup import keyring, recovery_kit
@@ -33,8 +33,7 @@ _UNCHANGED = "The keys are as they were, or the change is complete; `mcp-backup 
 Action = Literal["list", "add", "remove", "recovery-kit", "prove-kit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(Struct, frozen=True):
     """The keys of the repository."""
 
     keys: Sequence[ListedKey]

@@ -1,12 +1,12 @@
 """metrics, alerts: what monitors read, and whether the receivers of alerts can be reached."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
+from msgspec import Struct
 
 from mcp_backup.alerts.alerts import Alerts, Delivery
 from mcp_backup.alerts.outbox import OpenCondition, PendingAlert
@@ -19,8 +19,7 @@ from mcp_backup.terminal import count, moment
 _UNDELIVERED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What is wrong and was told, what is still to be delivered, and how a test fared."""
 
     ok: bool

@@ -7,12 +7,12 @@ pipe holds it.
 import getpass
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from secrets import token_bytes
 from typing import Annotated, Literal
 
 import typer
+from msgspec import Struct
 
 from mcp_backup.cli.session import Session, session
 from mcp_backup.errors import ApprovalRefused, UsageError
@@ -26,8 +26,7 @@ _SHOWN = 20  # attempts
 Action = Literal["set", "remove", "status"]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Whether there is a passphrase, and who tried it last."""
 
     is_set: bool

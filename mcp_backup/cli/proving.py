@@ -1,12 +1,12 @@
 """drill, evidence: proving that backups can be restored, and what says so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec import Struct
 
 from mcp_backup.cli.arguments import separated
 from mcp_backup.cli.session import session
@@ -32,8 +32,7 @@ class ScenarioChoice(StrEnum):
     DATA_LOSS = "data-loss"
 
 
-@dataclass(frozen=True, slots=True)
-class EvidenceShown:
+class EvidenceShown(Struct, frozen=True):
     """The drills on record, and what is wrong with the record."""
 
     ok: bool

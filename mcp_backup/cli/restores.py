@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from msgspec import Struct
 
 from mcp_backup import terminal_reports
 from mcp_backup.cli.arguments import separated
@@ -37,8 +37,7 @@ _NEVER_SPLIT = (
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-@dataclass(frozen=True, slots=True)
-class UndoPoints:
+class UndoPoints(Struct, frozen=True):
     """The restores that can be undone."""
 
     restores: Sequence[UndoPoint]

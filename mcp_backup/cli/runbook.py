@@ -1,11 +1,12 @@
 """runbook: the pages for the worst day, printed for this installation, or walked through."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.cli.arguments import separated
 from mcp_backup.cli.session import Session, session
@@ -27,16 +28,14 @@ _DIFFERENT = 3
 Action = Literal["list", "print", "tabletop", "drill", "live"]
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(Struct, frozen=True):
     """A page, filled in."""
 
     page: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Walked:
+class Walked(Struct, frozen=True):
     """A walk, and the drill that went with it."""
 
     walk: Walk

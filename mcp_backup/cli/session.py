@@ -1,13 +1,13 @@
 """What one invocation of the program runs with, and how it stops."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import typer
+from msgspec import Struct
 
 from mcp_backup.cli.surroundings import Surroundings
 from mcp_backup.progress import Listener
@@ -23,8 +23,7 @@ T = TypeVar("T")
 INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """One verb at work, on the settings found."""
 
     surroundings: Surroundings

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from mcp_backup.discovery import DatabaseFound, FilesFound
 from mcp_backup.discovery_postgres import PostgresFound
@@ -32,8 +33,7 @@ include = {include}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """What the settings are to say. `left_out` is written down, and not in force."""
 
     location: str

@@ -1,11 +1,11 @@
 """status, history: how the backups are, and who did what when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+from msgspec import Struct
 
 from mcp_backup.cli.arguments import moment
 from mcp_backup.cli.session import session
@@ -35,8 +35,7 @@ class VerbOnRecord(StrEnum):
     RECOVERY_KIT = "recovery-kit"
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(Struct, frozen=True):
     """The runs on record, newest first."""
 
     runs: Sequence[Run]

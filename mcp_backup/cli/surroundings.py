@@ -1,14 +1,14 @@
 """What the program was started in, read once, at the edge."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.terminal import Terminal
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What the program was started in. `config` is the settings file named, if one was."""
 
     terminal: Terminal

@@ -1,12 +1,12 @@
 """token: who may use the HTTP server, and for what. A token is shown once, when it is made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Annotated, Literal
 
 import typer
+from msgspec import Struct
 
 from mcp_backup.cli.arguments import moment, separated
 from mcp_backup.cli.session import Session, session
@@ -23,8 +23,7 @@ _MOST_DAYS = 3660
 Action = Literal["create", "list", "revoke"]
 
 
-@dataclass(frozen=True, slots=True)
-class MadeToken:
+class MadeToken(Struct, frozen=True):
     """A token that was just made, with the token itself."""
 
     token: str
@@ -34,8 +33,7 @@ class MadeToken:
     expires: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ListedToken:
+class ListedToken(Struct, frozen=True):
     """What is known of a token."""
 
     id: str
@@ -46,8 +44,7 @@ class ListedToken:
     state: Literal["in force", "expired", "revoked"]
 
 
-@dataclass(frozen=True, slots=True)
-class ListedTokens:
+class ListedTokens(Struct, frozen=True):
     """All tokens made here."""
 
     tokens: Sequence[ListedToken]

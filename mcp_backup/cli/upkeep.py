@@ -1,11 +1,11 @@
 """export, doctor: taking data out of the repository, and looking after all it depends on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from msgspec import Struct
 
 from mcp_backup import terminal_reports
 from mcp_backup.cli.backups import FINDINGS, BackupId, BackupIdFlag
@@ -16,8 +16,7 @@ from mcp_backup.export import export_backup
 from mcp_backup.verbs_upkeep import Diagnosis
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnoses:
+class Diagnoses(Struct, frozen=True):
     """Everything `doctor` looked at."""
 
     ok: bool

@@ -10,7 +10,8 @@ Source: restic design, "Repository Format"; github.com/restic/chunker, polynomia
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError, UnsupportedFormat
 from mcp_backup.format.document import Document
@@ -23,8 +24,7 @@ _DEGREE = 53
 _POLYNOMIAL = re.compile("[0-9a-f]{1,16}")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """What a repository is. `id` is its name in caches: 64 hexadecimal digits.
 
     `chunker_polynomial` is over GF(2), bit n the coefficient of x^n.

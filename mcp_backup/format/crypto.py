@@ -9,15 +9,15 @@ Source: restic design, "Keys, Encryption and MAC"; restic internal/crypto/crypto
 """
 
 import os
+import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from struct import Struct
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 from cryptography.hazmat.primitives.poly1305 import Poly1305
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError
 
@@ -27,14 +27,13 @@ OVERHEAD = IV_SIZE + TAG_SIZE
 
 _NO_IV = bytes(IV_SIZE)
 _NONCE_OF_ZEROS = "a nonce of zeros; restic refuses to open it"
-_IV = Struct("16s")
+_IV = struct.Struct("16s")
 _SCRATCH = 64 << 10  # bytes, grows: what most chunks fit
 
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class MasterKey:
+class MasterKey(Struct, frozen=True):
     """The three secrets a repository is sealed with. Its repr does not show them."""
 
     encrypt: bytes  # 32 bytes, AES-256
@@ -45,6 +44,10 @@ class MasterKey:
         """Refuse secrets of any other size."""
         if (len(self.encrypt), len(self.mac_k), len(self.mac_r)) != (32, 16, 16):
             raise ValueError("a key is 32, 16 and 16 bytes")
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return "MasterKey()"
 
 
 class Sealer:

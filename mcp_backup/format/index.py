@@ -9,9 +9,10 @@ Source: restic design, "Indexing".
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from operator import add
 from typing import Any
+
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import MAX_BLOB, BlobKind
@@ -26,8 +27,7 @@ _KINDS = {kind.word: kind for kind in BlobKind}
 _WORDS = tuple(_KINDS)
 
 
-@dataclass(frozen=True, slots=True)
-class PackListing:
+class PackListing(Struct, frozen=True):
     """One pack and all the blobs in it."""
 
     pack: PackId

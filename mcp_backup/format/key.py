@@ -9,8 +9,9 @@ Source: restic design, "Keys, Encryption and MAC"; restic internal/repository/ke
 import hashlib
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError, UnsupportedFormat
 from mcp_backup.format.crypto import IV_SIZE, MasterKey, Sealer
@@ -24,8 +25,7 @@ _MAX_MEMORY = 256 << 20  # bytes scrypt may take: eight times what restic asks f
 _MAX_WORK = 1 << 26  # N·r·p, some 20 s: restic settles for half a second
 
 
-@dataclass(frozen=True, slots=True)
-class ScryptWork:
+class ScryptWork(Struct, frozen=True):
     """How much work one try at a password is: about `n`·`r`·`p` / 4,000,000 seconds.
 
     `n` is a power of two; memory is 128·`n`·`r` bytes.

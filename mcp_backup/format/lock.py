@@ -3,16 +3,16 @@
 Source: restic design, "Locks"; restic internal/restic/lock.go.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from mcp_backup.format.document import Document
 from mcp_backup.format.gotext import json_value
 from mcp_backup.format.times import format_datetime, parse_datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
+class Lock(Struct, frozen=True, kw_only=True):
     """One process's claim. `time` is aware: when it was taken or last refreshed."""
 
     time: datetime

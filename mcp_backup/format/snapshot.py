@@ -4,9 +4,10 @@ Source: restic design, "Snapshots"; restic internal/restic/snapshot.go.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.document import Document
@@ -15,8 +16,7 @@ from mcp_backup.format.ids import BlobId, SnapshotId
 from mcp_backup.format.times import format_datetime, parse_datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """One snapshot. `time` is aware and keeps its zone.
 
     `paths` are absolute; with `hostname` they are what restic groups snapshots by. `parent` may

@@ -11,9 +11,11 @@ Source: restic design, "Trees and Data"; restic internal/restic/node.go.
 from base64 import b64encode
 from binascii import hexlify
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NoReturn
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.document import MANY, Document
@@ -42,8 +44,7 @@ _BEFORE_DEVICE = ("extended_attributes", "generic_attributes")
 _LAST = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(Struct, frozen=True, kw_only=True):
     """One name in a directory.
 
     `name` and `link_target` are text with surrogates for bytes that are not UTF-8. `type` is

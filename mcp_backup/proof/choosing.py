@@ -1,7 +1,8 @@
 """What a drill restores: of each source the newest backup that holds it, and an older one."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mcp_backup.catalog import Backup, Catalog
 from mcp_backup.drill_facts import REPOSITORY, SCENARIOS, DrillRequest, Pick, Scenario
@@ -24,8 +25,7 @@ _EITHER: tuple[Pick, ...] = ("newest", "older")
 Chance = Callable[[int], int]  # a number below the one given
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """One source of one backup, to be drilled."""
 
     spec: SourceSpec

@@ -11,7 +11,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,8 @@ from time import monotonic
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mcp_backup.catalog import Catalog
 from mcp_backup.drill_facts import (
@@ -110,8 +111,7 @@ class _Unusable(Exception):
     """The repository cannot be used at all."""
 
 
-@dataclass
-class _Work:
+class _Work(Struct):
     """One drill under way."""
 
     engine: Engine
@@ -211,8 +211,7 @@ def _blank(chosen: Chosen) -> DrilledSource:
 _Ask = Callable[[str, float], Awaitable[int | float | str | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
+class _Tried(Struct, frozen=True):
     """What became of a restored copy: answers that were right, findings; why it is not proven."""
 
     passed: int = 0

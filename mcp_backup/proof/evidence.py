@@ -16,19 +16,21 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 from filelock import FileLock
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.drill_facts import DrilledSource, DrillReport, Phase
 from mcp_backup.durable import fsync_directory, fsync_file, write_durably
 from mcp_backup.errors import HistoryUnusable
 from mcp_backup.format.crypto import MasterKey
 from mcp_backup.judging import EVIDENCE
+from mcp_backup.record import asdict
 from mcp_backup.sources.source import Component
 from mcp_backup.verbs import SourceFinding
 
@@ -38,8 +40,7 @@ _BEGINNING = "0" * 64  # what the first record says came before it
 _KEPT = 1000  # records; older ones go when there are twice as many
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One drill on record."""
 
     number: int
@@ -49,8 +50,7 @@ class Record:
     drill: DrillReport
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """All records that can be believed, oldest first, and what is wrong with the others."""
 
     records: tuple[Record, ...]

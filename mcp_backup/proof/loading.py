@@ -14,15 +14,16 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from secrets import token_hex
 
 from anyio import CancelScope, move_on_after, to_thread
 from filelock import FileLock
+from msgspec import Struct
 
 from mcp_backup.durable import make_directory_durably, write_durably
 from mcp_backup.errors import BackupError, IntegrityError
+from mcp_backup.record import asdict
 from mcp_backup.restore.workspace import remove_tree
 from mcp_backup.settings_postgres import for_drills
 from mcp_backup.sources import capture
@@ -36,8 +37,7 @@ _TURN = "turn.lock"
 _PATIENCE_SECONDS = 60.0  # for a server to drop what a drill made
 
 
-@dataclass(slots=True)
-class Ground:
+class Ground(Struct):
     """Where one copy is loaded: the source as drills reach it, and the directory that notes it.
 
     `left` says, afterwards, what could not be dropped.

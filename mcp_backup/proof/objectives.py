@@ -12,8 +12,9 @@ time, and then the whole has none either.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from mcp_backup.drill_facts import DrilledSource
 from mcp_backup.engine import Engine
@@ -35,8 +36,7 @@ _HOUR = timedelta(hours=1)
 _COMPARED = 5  # drills in the history that the end of the evidence is compared with
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRecovery:
+class SourceRecovery(Struct, frozen=True):
     """One source: hours of data that would be lost now and at worst, seconds to have it back.
 
     `last` is the last drill of its newest copy, good or bad; None: it was never drilled. `scale`
@@ -63,8 +63,7 @@ class SourceRecovery:
         return self.last is not None and self.last.outcome == "proven"
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
+class Recovery(Struct, frozen=True):
     """The whole system, sources in start order. `seconds` is None while something has no time.
 
     `problems` are what is wrong with the evidence, `failed` what the last drill found wrong that

@@ -1,12 +1,12 @@
 """The evidence as a page: HTML or Markdown for people, JSON for programs. Nothing secret in it."""
 
 import json
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup import __version__
 from mcp_backup.drill_facts import DrillReport
@@ -18,12 +18,12 @@ from mcp_backup.proof.drill import ledger_of
 from mcp_backup.proof.evidence import Evidence, plain
 from mcp_backup.proof.objectives import METHOD, Recovery, compared, recovery
 from mcp_backup.proof.walks import WalkOnRecord, read_walks
+from mcp_backup.record import asdict
 
 _READABLE = 0o644
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFacts:
+class ReportFacts(Struct, frozen=True):
     """What a report tells."""
 
     evidence: Evidence

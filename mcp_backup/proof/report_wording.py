@@ -1,8 +1,9 @@
 """How a report words numbers and verdicts, whatever it is written in."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from mcp_backup.drill_facts import DrillReport
 from mcp_backup.proof.evidence import Evidence
@@ -49,8 +50,7 @@ class Facts(Protocol):
         """The last drill."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """One thing said about all of it."""
 
     tone: Tone

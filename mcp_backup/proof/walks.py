@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+
+from msgspec import Struct, field
 
 FILE = "runbook.jsonl"  # in the state directory; `runbook.walking` writes it
 _SHOWN = 20
 _LONGEST = 8 << 20  # bytes of the file that are read
 
 
-@dataclass(frozen=True, slots=True)
-class WalkOnRecord:
+class WalkOnRecord(Struct, frozen=True):
     """One walk. It is `complete` when it came to the page's end with all as printed.
 
     `sections` has the seconds that the commands of each section took, by its heading.

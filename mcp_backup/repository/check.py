@@ -15,10 +15,10 @@ index before packs are listed, so backups that go on meanwhile are not mistaken 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import anyio
 from anyio import from_thread, to_thread
+from msgspec import Struct, field
 
 from mcp_backup.errors import BackupError, IntegrityError, ObjectMissing, UnsupportedFormat
 from mcp_backup.format.blob import BlobKind
@@ -75,8 +75,7 @@ async def check(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """A tree to look at, and how the walk came to it first."""
 
     tree: BlobId
@@ -84,8 +83,7 @@ class _Place:
     path: str
 
 
-@dataclass(slots=True)
-class _Checker:
+class _Checker(Struct):
     """One check under way."""
 
     repository: Repository

@@ -5,10 +5,10 @@ scrypt makes of a password. A damaged key file does no harm while another one op
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError, UnsupportedFormat, UsageError, WrongPassword
 from mcp_backup.format.crypto import MasterKey
@@ -28,8 +28,7 @@ from mcp_backup.store.store import Store
 _TRIES = 20  # as restic: half a second each, so that a directory of junk cannot keep us for hours
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile:
+class KeyFile(Struct, frozen=True):
     """What a key file says about itself, to whoever can read it."""
 
     id: KeyId

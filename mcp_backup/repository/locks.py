@@ -29,12 +29,12 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import anyio
 from anyio import lowlevel
+from msgspec import Struct
 
 from mcp_backup.errors import (
     IntegrityError,
@@ -52,8 +52,7 @@ from mcp_backup.tasks import task_group
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LockTimes:
+class LockTimes(Struct, frozen=True):
     """How long everything about locks takes. Restic relies on the first four being as they are.
 
     `settle` must exceed the time others' locks take to become visible, where that takes any;

@@ -7,12 +7,12 @@ byte of it has been proven by its blob's id on the way. What a local file has, n
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.arena import SLACK, SLOT_SIZE
 from mcp_backup.errors import IntegrityError
@@ -51,8 +51,7 @@ class _Place(NamedTuple):
     blob: BlobId
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """One request to the store, and the blobs in it, of `plain` bytes together."""
 
     pack: PackId
@@ -62,8 +61,7 @@ class _Read:
     places: Sequence[_Place]
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(Struct, frozen=True):
     """The file to be written.
 
     `announced` is how many bytes it should be: when the content is not as many, nothing is

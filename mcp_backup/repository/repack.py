@@ -16,11 +16,11 @@ kept blob of which another copy goes, as the one that goes could have been the o
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import anyio
 from anyio import from_thread, to_thread
+from msgspec import Struct
 
 from mcp_backup.arena import SLACK, SLOT_SIZE
 from mcp_backup.errors import IntegrityError
@@ -84,8 +84,7 @@ async def _stored(repository: Repository) -> int:
     return sum([sum((await store.objects(under)).values()) for under in ("data/", "index/")])
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """One request to the store, and the blobs in it that are wanted."""
 
     pack: PackId

@@ -8,7 +8,6 @@ leaves are packs and blobs that nothing refers to; `prune` removes them.
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 from mmap import MAP_PRIVATE, mmap
 from operator import itemgetter
@@ -16,6 +15,7 @@ from operator import itemgetter
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
+from msgspec import Struct, field
 
 from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.format.blob import BlobKind, Compressor
@@ -42,8 +42,7 @@ _BLOB = itemgetter(1)  # of a pack's entry
 _UPLOADS = 1  # a pack being stored beside the one being filled: bounds memory to two packs
 
 
-@dataclass(slots=True)
-class Totals:
+class Totals(Struct):
     """What a writer has added so far: new blobs, their bytes as they were and as sealed.
 
     `stored` is what the repository grew by: whole packs and index files.
@@ -55,8 +54,7 @@ class Totals:
     stored: int = 0
 
 
-@dataclass(slots=True)
-class _OpenPack:
+class _OpenPack(Struct):
     """A pack being filled: the `size` bytes in use are sealed blobs end to end, and what they are.
 
     The buffer is a mapping of its own, since the allocator keeps what is freed in such sizes.

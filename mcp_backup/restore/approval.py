@@ -24,13 +24,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.durable import (
     create_durably,
@@ -39,6 +40,7 @@ from mcp_backup.durable import (
     write_durably,
 )
 from mcp_backup.errors import ApprovalRequired, PlanExpired, UnknownPlan
+from mcp_backup.record import asdict
 from mcp_backup.restore.seen import Seen
 from mcp_backup.sources.source import Component, Holder
 from mcp_backup.verbs_restores import PlannedTarget, RestorePlan
@@ -47,8 +49,7 @@ _PLAN_ID = re.compile(r"plan_[0-9a-f]{12}")
 _KEPT_FOR = timedelta(days=7)  # after its end: long enough to be told "expired", not "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A plan as stored. `seen` is keyed like targets: "databases/notes"."""
 
     plan: RestorePlan

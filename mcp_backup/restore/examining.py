@@ -1,10 +1,11 @@
 """Examining: a source of a backup, staged and compared with what was seen at its capture."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.errors import StagingRejected
 from mcp_backup.format.ids import BlobId
@@ -22,8 +23,7 @@ _MOST_NAMED = 5  # findings in one message
 _NOT_EXAMINED = "not-examined"  # says what nobody here can read; its bytes were compared
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
+class Means(Struct, frozen=True):
     """What staging works with. Without a pool, blobs are fetched one by one: for small things.
 
     What the file `local` has, is taken from there: it is proven like what the repository has, and
@@ -47,8 +47,7 @@ class Means:
         return replace(self, local=local)
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(Struct, frozen=True):
     """A source, staged: the bytes of its files, and how it differs from what was captured.
 
     `findings` holds what the source itself had when it was backed up, `unexpected` does not.
@@ -61,8 +60,7 @@ class Staged:
     content: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """What one reading of a staged copy's bytes told."""
 
     findings: list[Finding]

@@ -26,13 +26,16 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from mcp_backup.durable import create_durably, fsync_directory, fsync_file, make_directory_durably
 from mcp_backup.errors import RestoreError, UnknownPlan
+from mcp_backup.record import asdict
 from mcp_backup.sources.source import Component, SourceSpec
 
 JOURNAL = "journal"
@@ -51,8 +54,7 @@ def nothing(step: str) -> None:
     """Take no notice of a step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One source to exchange. `key` names its directories: "databases/notes"."""
 
     spec: SourceSpec
@@ -64,8 +66,7 @@ class Target:
         return f"{self.spec.component}/{self.spec.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """What a restore set out to do. `undoes` is the restore that an undo puts back, or ""."""
 
     restore_id: str
@@ -78,8 +79,7 @@ class Begun:
     undoes: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """What a journal tells so far. Targets are named by their keys; `failed` is one, or ""."""
 
     directory: Path

@@ -6,9 +6,10 @@ what is written over.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError, RestoreError, UnknownSource, UsageError
 from mcp_backup.format.ids import BlobId, SnapshotId
@@ -23,8 +24,7 @@ from mcp_backup.verbs_restores import PlannedTarget, RestoreRequest
 _FILES = frozenset({"sqlite", "duckdb"})  # kinds of one file, most of which a restore leaves alone
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """The backup to restore from. `manifest` is None when another program made the snapshot."""
 
     backup_id: str
@@ -34,8 +34,7 @@ class Origin:
     manifest: Manifest | None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """One source to restore. `spec` is what the settings say of it now, if they do."""
 
     record: SourceRecord
@@ -54,8 +53,7 @@ def live_file(choice: Choice) -> Path | None:
     return Path(choice.spec.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """What a request comes to: the sources, and what a person should know about the others."""
 
     choices: tuple[Choice, ...]

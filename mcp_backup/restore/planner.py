@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.format.ids import BlobId
 from mcp_backup.repository.repository import Repository
@@ -19,8 +20,7 @@ from mcp_backup.verbs_restores import PlannedTarget
 _ROOM = 16 << 20  # bytes beside the data: journals, directories, a write-ahead log's beginning
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(Struct, frozen=True):
     """What was found for a whole plan. `needed_bytes` and `free_bytes` are about one directory."""
 
     targets: tuple[PlannedTarget, ...]

@@ -14,13 +14,13 @@ Doing it again does no harm, and a crash in it is recovered like any other.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.errors import BackupError, RestoreError, SourceBusy, TargetBusy
 from mcp_backup.restore.journal import (
@@ -43,8 +43,7 @@ _WAIT = (TargetBusy, SourceBusy)  # what passes when its holder ends
 SETTLE_SECONDS = 1.5  # a worker may outlive a killed parent by a second, and still be exchanging
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """What became of one unfinished restore. `message` is for people."""
 
     restore_id: str

@@ -9,13 +9,13 @@ the exchange. A restore to scratch ends after the examination.
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from anyio import to_thread
+from msgspec.structs import replace
 
 from mcp_backup.errors import PlanExpired
 from mcp_backup.progress import Progress

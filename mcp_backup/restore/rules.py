@@ -1,17 +1,17 @@
 """What the operator decided about restores, and what the surroundings provide."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from mcp_backup.restore.journal import Steps, nothing
 from mcp_backup.restore.recovery import SETTLE_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """The rules of all restores under one state directory.
 
     `step` is told of each step before it is taken; `settle_seconds` is what recovery grants the

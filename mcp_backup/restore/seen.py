@@ -4,11 +4,12 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from anyio import to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from mcp_backup.errors import SourceUnreadable
 from mcp_backup.restore.signatures import ABSENT, differing, of_files
@@ -20,8 +21,7 @@ _SIDE_FILES = ("-wal", "-journal", ".wal")
 _MOST_NAMED = 3  # files named in a sentence
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A live target at one moment. `approval.py` says which of it binds a plan, and why.
 
     `identity` is the file's or the root's device and inode, "" when it is absent. `signature` is

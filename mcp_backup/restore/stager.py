@@ -16,10 +16,10 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.errors import RestoreError, StagingRejected
 from mcp_backup.format.blob import BlobKind
@@ -35,24 +35,21 @@ from mcp_backup.repository.repository import Repository
 Write = Callable[[Sequence[BlobId], Path, int], Awaitable[int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """How large a tree may be: entries in all, and directories within directories."""
 
     entries: int = 1_000_000
     depth: int = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """What a tree holds: entries, bytes of its files, and every path, parents first."""
 
     size: int
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(Struct, frozen=True):
     path: str
     node: Node
 

@@ -4,10 +4,10 @@ Nobody asks for such a plan. An undo without consent makes one, or finds the one
 and says which plan waits for approval; the same call again, once it is approved, carries it out.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.errors import ApprovalRequired
 from mcp_backup.restore.approval import PlanStore, Stored, new_plan_id
@@ -21,8 +21,7 @@ from mcp_backup.sources.source import Holder
 from mcp_backup.verbs_restores import PlannedTarget, RestorePlan
 
 
-@dataclass(frozen=True, slots=True)
-class UndoPlans:
+class UndoPlans(Struct, frozen=True):
     """The plans of undos, among all plans."""
 
     plans: PlanStore

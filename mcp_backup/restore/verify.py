@@ -7,11 +7,11 @@ restore     and it is rebuilt in scratch and examined like a live source, agains
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
 from anyio import CancelScope, to_thread
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError, StagingRejected
 from mcp_backup.format.blob import BlobKind
@@ -28,8 +28,7 @@ from mcp_backup.sources.source import Finding
 from mcp_backup.verbs import Level
 
 
-@dataclass(frozen=True, slots=True)
-class Verifier:
+class Verifier(Struct, frozen=True):
     """Verifies sources of backups in one repository. `scratch` is worked in, and left as found."""
 
     repository: Repository

@@ -14,8 +14,9 @@ and `{{name?}}` for a word to remember as `name`.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.errors import UsageError
 
@@ -27,8 +28,7 @@ _FENCE = "```"
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\??\}\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One command and the output to expect, as printed."""
 
     text: str
@@ -40,8 +40,7 @@ class Command:
         return set(_PLACEHOLDER.findall(self.text))
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """Commands that belong together. `number` counts a page's blocks from 1."""
 
     number: int
@@ -56,8 +55,7 @@ class Block:
         return "\n".join(command.text for command in self.commands)
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """A heading and what is below it, in order: lines of prose, and blocks."""
 
     title: str
@@ -69,8 +67,7 @@ class Section:
         return tuple(part for part in self.parts if isinstance(part, Block))
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """One page of the runbook."""
 
     name: str

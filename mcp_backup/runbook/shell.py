@@ -5,9 +5,10 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+
+from msgspec import Struct
 
 _WRAPPED = """
 cd -- "$(cat "$_RUNBOOK/directory")" && . "$_RUNBOOK/variables"
@@ -20,8 +21,7 @@ exit $_code
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """A command, done: its output and errors in order, how it ended, and how long it took."""
 
     output: str

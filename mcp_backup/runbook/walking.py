@@ -10,15 +10,17 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Literal, Protocol
 
+from msgspec import Struct, field
+
 from mcp_backup.drill_facts import WalkReport
 from mcp_backup.errors import RestoreDeclined
 from mcp_backup.proof.walks import FILE
+from mcp_backup.record import asdict
 from mcp_backup.runbook.matching import matched
 from mcp_backup.runbook.pages import Block, Command, Page, Section, filled
 from mcp_backup.runbook.shell import Ran, Shell
@@ -43,8 +45,7 @@ class Person(Protocol):
         """Return the answer to a question."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One command, or one section at the table: what became of it, and how long it took."""
 
     section: str
@@ -55,8 +56,7 @@ class Step:
     why: str = ""
 
 
-@dataclass(slots=True)
-class Walk:
+class Walk(Struct):
     """A walk through a page. It is `complete` when it came to the end with all as printed."""
 
     page: str
@@ -85,8 +85,7 @@ class Walk:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Walker:
+class Walker(Struct, frozen=True):
     """Takes a person, or nobody with `yes`, through a page.
 
     `applies` names the sections to which `when=` blocks belong that are to be walked as well.

@@ -5,7 +5,6 @@ no resource.
 """
 
 import json
-from dataclasses import asdict
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +14,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources.types import TextResource
 
 from mcp_backup.errors import BackupError, UsageError
+from mcp_backup.record import asdict
 from mcp_backup.runbook.pages import OTHER_PAGES, SCENARIO_PAGES, page
 from mcp_backup.server.keeper import EngineSource
 from mcp_backup.server.updates import Updates

@@ -93,7 +93,7 @@ class StatusReply(Reply):
             backups=report.backups,
             newest=report.newest,
             age_distribution=dict(report.age_distribution),
-            statistics={name: getattr(facts, name) for name in facts.__slots__},
+            statistics={name: getattr(facts, name) for name in facts.__struct_fields__},
             retention=report.retention,
             surplus=report.surplus,
             next_runs=[

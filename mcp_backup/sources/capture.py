@@ -8,15 +8,16 @@ it promises under a cancel.
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct
 
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Frame
+from mcp_backup.record import asdict
 from mcp_backup.sources import glance, wire
 from mcp_backup.sources.kinds import GLANCED, MODULES, SILENT, KeptCopy, Rehearsal
 from mcp_backup.sources.source import Component, Entry, Evidence, Finding, Holder, SourceSpec
@@ -30,8 +31,7 @@ CAPTURING = (_MODULE, MODULES["sqlite"])
 _GLANCE = Path(glance.__file__)
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(Struct, frozen=True):
     """A slot full of the last entry's bytes; the receiver owns it and gives it back after use.
 
     `offset` is where they belong in the file, a multiple of SLOT_SIZE; offsets ascend, except
@@ -45,8 +45,7 @@ class Filled:
     segments: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FileEnd:
+class FileEnd(Struct, frozen=True):
     """All bytes of the last entry have come: its size in bytes, and its digest (`digest.py`)."""
 
     size: int

@@ -11,11 +11,11 @@ them: integers of any size stay exact.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from blake3 import blake3
+from msgspec import Struct
 
 from mcp_backup.sources.shapes import mapped, text, trusted
 from mcp_backup.sources.source import Evidence
@@ -28,8 +28,7 @@ class NoDocument(ValueError):
     """What came is not a document of the kind that the settings describe; says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """One document. `content` is canonical, `mark` what copies are compared by."""
 
     name: str

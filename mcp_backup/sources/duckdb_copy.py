@@ -19,9 +19,10 @@ copied first, 20 of 619 copies that passed the same checks were wrong; with the 
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from mcp_backup.errors import SourceUnreadable, SourceUnstable
 from mcp_backup.sources.duckdb_asking import Fault, ask, unreadable
@@ -70,8 +71,7 @@ class Patience:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(Struct, frozen=True):
     """A copy, and what it holds. Its log lies beside it, if there is one.
 
     `facts` is what DuckDB saw in it; empty where `unread` says why it could not look. `status` is

@@ -19,10 +19,10 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
+from msgspec import Struct
 
 from mcp_backup.errors import SourceMissing, SourceUnreadable
 
@@ -38,8 +38,7 @@ _MOST_SHARDS = 100_000
 _FACTOR, _SEED, _WORD = 0xBF58476D1CE4E5B9, 5381, (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(Struct, frozen=True):
     """One database file of a source. `key` is its path in the source, "" where it is all of it.
 
     `path` is the real file, whatever links lead to it, since the write-ahead log lies beside that.

@@ -9,12 +9,14 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from msgspec import Struct
+
 from mcp_backup.durable import write_durably
 from mcp_backup.errors import RestoreError, StagingRejected
+from mcp_backup.record import asdict
 from mcp_backup.sources.confined import elsewhere, real_path
 from mcp_backup.sources.duckdb_file import Shard, below
 from mcp_backup.sources.source import SourceSpec
@@ -24,8 +26,7 @@ _VERSION = 1
 _STRANGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class KeptShard:
+class KeptShard(Struct, frozen=True):
     """One database of an undo point. `state` says whether DuckDB could read it."""
 
     key: str
@@ -33,8 +34,7 @@ class KeptShard:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """The record: what was live, and the keys of what was not and would be created."""
 
     shards: tuple[KeptShard, ...]

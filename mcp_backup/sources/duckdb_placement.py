@@ -15,8 +15,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.durable import (
     fsync_file,
@@ -36,8 +37,7 @@ UNTOUCHED = "Nothing live was touched."
 _LEFT = re.compile(r"(?P<name>.+)-tmp-[0-9a-f]{16}(?:\.wal.*)?", re.DOTALL)  # by a kill
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """One file to put live: `image`, with its log beside it if it has one, at `live`."""
 
     image: Path

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import apsw
+from msgspec import Struct
 
 from mcp_backup.errors import NotExportable
 from mcp_backup.sources.sql_literals import Text, Value, name
@@ -17,8 +17,7 @@ PRAGMAS = ("page_size", "auto_vacuum", "encoding", "user_version", "application_
 _VIRTUAL = re.compile(r"\s*create\s+virtual\s+table\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(Struct, frozen=True):
     """A row of the catalogue. `sql` is None for indexes that a constraint implies."""
 
     type: str

@@ -14,8 +14,9 @@ need not go.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
+
+from msgspec import Struct
 
 from mcp_backup.errors import SettingsInvalid
 
@@ -26,15 +27,13 @@ _WILD = frozenset("*?[")
 Positions = frozenset[tuple[int, int]]  # (pattern, next component of it)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pattern:
+class _Pattern(Struct, frozen=True):
     components: tuple[re.Pattern[str] | None, ...]  # None: `**`
     whole: bool  # a directory that matches is meant with everything beneath
     directories: bool  # only directories are meant
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """What some patterns say of one name: which select it, and what may match beneath it."""
 
     selected: frozenset[int]

@@ -14,13 +14,15 @@ import json
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec import Struct, field
+
 from mcp_backup.durable import fsync_directory, fsync_file, make_directory_durably, write_durably
 from mcp_backup.errors import IntegrityError, RestoreError
+from mcp_backup.record import asdict
 from mcp_backup.sources import beneath, digest, replace
 from mcp_backup.sources.placement import Step, live_root, worded
 from mcp_backup.sources.replace import Attributes
@@ -30,8 +32,7 @@ _FILES = "files"
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """One thing that was live. `file` numbers its content, -1 where it has none."""
 
     path: str
@@ -50,8 +51,7 @@ class _Entry:
         return Attributes(self.mode, self.uid, self.gid, self.mtime_ns)
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(Struct):
     created_root: bool = False
     created: list[str] = field(default_factory=list)
     entries: list[_Entry] = field(default_factory=list)

@@ -5,10 +5,11 @@ loads the library of a database it does not read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol, cast
+
+from msgspec import Struct
 
 from mcp_backup.errors import SettingsInvalid, SourceUnreadable
 from mcp_backup.sources.sink import Sink
@@ -29,8 +30,7 @@ GLANCED: Mapping[str, str] = {  # kinds whose live state `glance` tells, which a
 SILENT = frozenset({"postgres", "workflows"})  # kinds of which it cannot be told
 
 
-@dataclass(frozen=True, slots=True)
-class KeptCopy:
+class KeptCopy(Struct, frozen=True):
     """What an undo point holds. `size` is its bytes on disk.
 
     `state` is "present" (a consistent copy), "damaged" (the raw files, since no consistent copy
@@ -43,8 +43,7 @@ class KeptCopy:
     content: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
+class Rehearsal(Struct, frozen=True):
     """What a copy on a server that never goes live was found to be.
 
     `unable` says why none could be made, and what to do: then nothing is known of the backup.

@@ -16,9 +16,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from mcp_backup.durable import make_directory_durably
 from mcp_backup.errors import RestoreError, StagingRejected
@@ -34,8 +35,7 @@ _PIECE = 1 << 20
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One name to be changed. `was` is what is live there before the first step."""
 
     action: Action

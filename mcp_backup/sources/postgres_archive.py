@@ -12,9 +12,10 @@ Source: src/bin/pg_dump/pg_backup_archiver.c and pg_backup_custom.c, PostgreSQL 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct, field
 
 _MAGIC = b"PGDMP"
 _OLDEST, _NEWEST = (1, 12), (1, 16)
@@ -30,8 +31,7 @@ class NoArchive(ValueError):
     """What is there is not a whole archive that this reader knows; says why."""
 
 
-@dataclass(slots=True)
-class Archive:
+class Archive(Struct):
     """What an archive holds. `rows` is by table, as "schema.table"; `server` its version text.
 
     `entries` counts the table of contents by kind of object: "TABLE", "INDEX", "EXTENSION", ...
@@ -44,8 +44,7 @@ class Archive:
     large_objects: int = 0
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     id: int
     tag: str
     description: str

@@ -13,11 +13,12 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from time import monotonic, sleep
 from typing import Any
+
+from msgspec.structs import replace
 
 from mcp_backup.errors import BackupError, IntegrityError, SourceBusy, StagingRejected
 from mcp_backup.sources.kinds import Rehearsal

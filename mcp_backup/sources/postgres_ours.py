@@ -11,11 +11,13 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.durable import write_durably
 from mcp_backup.errors import RestoreError
+from mcp_backup.record import asdict
 from mcp_backup.sources.postgres_server import Connection, connected, rows
 from mcp_backup.sources.source import SourceSpec
 
@@ -26,8 +28,7 @@ _VERSION = 1
 _LONGEST = 63  # bytes of a name
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """A database of ours, or one that is kept: where it is, and what it was called then."""
 
     system: str

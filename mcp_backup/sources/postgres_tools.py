@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from mcp_backup.errors import SourceUnreadable
 from mcp_backup.sources.postgres_server import environment
@@ -33,8 +34,7 @@ _MOST_SAID = 3  # of a program's complaints
 _PIECE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """A program, and the major version of PostgreSQL that it belongs to."""
 
     path: str

@@ -18,9 +18,9 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from blake3 import blake3
+from msgspec import Struct
 
 from mcp_backup.durable import fsync_file
 from mcp_backup.sources import beneath
@@ -31,8 +31,7 @@ _KINDS_DIFFER = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}
 _SPECIAL_BITS = 0o7000
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True):
     """What a name has beside its content. `mode` holds the permission bits (0o7777)."""
 
     mode: int

@@ -14,11 +14,11 @@ backup writes the first page last, so that a copy cut short is never mistaken fo
 
 import errno
 import os
-from dataclasses import asdict
 
 from mcp_backup import page_cache
 from mcp_backup.arena import SLOT_SIZE, Arena
 from mcp_backup.channel import Channel
+from mcp_backup.record import asdict
 from mcp_backup.sources import digest
 from mcp_backup.sources.source import Entry, FileEvidence
 

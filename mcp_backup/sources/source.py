@@ -9,9 +9,10 @@ for bytes that are not UTF-8 (`os.fsdecode`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 
 class Component(StrEnum):
@@ -22,8 +23,7 @@ class Component(StrEnum):
     WORKFLOWS = "workflows"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSpec:
+class SourceSpec(Struct, frozen=True):
     """One configured source: what a worker needs to know to capture it or to put it back.
 
     `kind` is "sqlite", "duckdb", "files", "workflows" or "postgres". `path` is absolute and
@@ -54,8 +54,7 @@ Layout = Literal["image", "stream"]  # cut at fixed offsets, or by content
 EntryType = Literal["file", "dir", "symlink"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One file, directory or link of a capture. `mode` holds the permission bits (0o7777).
 
     `mtime_ns` is the logical time of last change, stable while the content is. For files,
@@ -79,8 +78,7 @@ class Entry:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class FileEvidence:
+class FileEvidence(Struct, frozen=True):
     """What was seen of one file while it was read, before anything was cut or compressed.
 
     `size` in bytes; `digest` is `segments:<hex>`: BLAKE3 over the BLAKE3 digests of the file's
@@ -95,8 +93,7 @@ class FileEvidence:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What the source saw at the moment of its capture, to compare a restored copy with.
 
     `engine` is the library's name and version ("SQLite 3.54.1"). `facts` are the kind's own, JSON
@@ -114,8 +111,7 @@ class Evidence:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One difference between what a copy is and what it should be.
 
     `code` is stable ("integrity", "foreign-keys", "fts", "row-count", "digest", "schema", ...);
@@ -127,8 +123,7 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """A process that has a live file open."""
 
     pid: int

@@ -8,9 +8,9 @@ needed to read an image that is whole in itself, so `of_image` may be called any
 """
 
 import os
-from dataclasses import dataclass
 
 from blake3 import blake3
+from msgspec import Struct
 
 from mcp_backup.sources.digest import SEGMENT, of_segments, segments
 
@@ -25,8 +25,7 @@ _MASKED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ImageDigests:
+class ImageDigests(Struct, frozen=True):
     """One reading of an image: its bytes' end-to-end digest (`digest.py`), and its content's.
 
     `content` is "" where only SQLite can say what the file holds.

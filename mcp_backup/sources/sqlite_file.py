@@ -13,10 +13,10 @@ closed them: closing drops every POSIX lock that the process holds on the file.
 import os
 import stat
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
+from msgspec import Struct
 
 from mcp_backup.errors import SourceMissing, SourceUnreadable
 from mcp_backup.sources import glance
@@ -29,8 +29,7 @@ _NEWEST_SCHEMA_FORMAT = 4  # bytes 44 to 47
 _COPY = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class LiveFile:
+class LiveFile(Struct, frozen=True):
     """One database file. `path` is the real one; `header` its first 100 bytes, or fewer."""
 
     name: str  # of the source

@@ -19,11 +19,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 import apsw
+from msgspec import Struct
 
 from mcp_backup.errors import BackupError, SourceBusy, SourceError, SourceUnreadable, SourceUnstable
 from mcp_backup.sources.holders import holders_of, named
@@ -50,8 +50,7 @@ class Patience:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """A database at one point in time, for as long as the transaction on `connection` lasts.
 
     `live` is what was opened, or copied; `journal_mode` its own. `blocks_writers` says that it is

@@ -12,9 +12,10 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from mcp_backup import page_cache
 from mcp_backup.durable import (
@@ -30,6 +31,7 @@ from mcp_backup.errors import (
     SourceUnreadable,
     TargetBusy,
 )
+from mcp_backup.record import asdict
 from mcp_backup.sources.confined import held, real_path, refuse_other_names
 from mcp_backup.sources.kinds import KeptCopy
 from mcp_backup.sources.source import SourceSpec
@@ -51,8 +53,7 @@ _SIDES = ("-journal", "-wal")
 _FAMILY = ("", *_SIDES, "-shm")
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True):
     """The record. `raw` are the suffixes of the raw files: "" is the database itself."""
 
     state: Literal["present", "damaged", "absent"]

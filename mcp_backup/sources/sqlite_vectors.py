@@ -16,11 +16,11 @@ Source: sqlite-vec 0.1.9, ARCHITECTURE.md and sqlite-vec.c.
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 
 import apsw
+from msgspec import Struct
 
 from mcp_backup.sources.source import Evidence, Finding
 from mcp_backup.sources.sqlite_evidence import quoted, stored_tables
@@ -32,8 +32,7 @@ _BITS = {"float": 32, "f32": 32, "int8": 8, "i8": 8, "bit": 1}
 _PART = re.compile(r"(vector_chunks|metadatachunks)(\d\d)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
+class _Table(Struct, frozen=True):
     """One vector table: its shadow tables by what comes after its name, its columns' vectors."""
 
     name: str
@@ -45,8 +44,7 @@ class _Table:
         return quoted(f"{self.name}_{name}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
+class _Chunk(Struct, frozen=True):
     """One chunk: how many places it has, and the rowids in those that are taken."""
 
     id: int

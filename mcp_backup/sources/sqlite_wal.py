@@ -15,15 +15,16 @@ Source: sqlite.org/walformat.html and sqlite.org/fileformat2.html, "The Write-Ah
 """
 
 import os
+import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from struct import Struct
 
-_HEADER = Struct(">IIII8sII")  # magic, version, page size, checkpoints, salts, checksum
-_FRAME = Struct(">II8sII")
-_INDEX = Struct("=IIIBBHIIII8sII")
+from msgspec import Struct
+
+_HEADER = struct.Struct(">IIII8sII")  # magic, version, page size, checkpoints, salts, checksum
+_FRAME = struct.Struct(">II8sII")
+_INDEX = struct.Struct("=IIIBBHIIII8sII")
 _MAGIC = 0x377F0682 | (sys.byteorder == "big")
 _VERSION = 3007000
 _CHECKSUM_AT = 40  # in either copy of the index's header
@@ -34,8 +35,7 @@ _MASK = 0xFFFFFFFF
 Checksum = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """Where the WAL ends for everybody: `frames` of `page_size` count, of `pages` in the database.
 
     `salts` and `checksum` are what the next frame goes on from.

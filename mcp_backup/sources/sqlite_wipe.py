@@ -12,8 +12,9 @@ Source: "Database File Format", sections 1.5 to 1.8.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.sources.sqlite_reading import connected
 
@@ -21,8 +22,7 @@ _INTERIOR = (2, 5)  # page types with a 12-byte header; leaves have 8 bytes
 _Span = tuple[int, int]  # from, to: offsets in a page
 
 
-@dataclass(frozen=True, slots=True)
-class _Pages:
+class _Pages(Struct, frozen=True):
     """The copy's pages: their size in bytes, how much of it is usable, and how many there are."""
 
     descriptor: int

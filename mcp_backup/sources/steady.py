@@ -14,7 +14,8 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mcp_backup.sources import beneath
 
@@ -62,8 +63,7 @@ class Patience:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One file, read whole. `doubt` says why it may not be what was meant; "" when it is."""
 
     content: bytes

@@ -7,8 +7,9 @@ everything beneath. Sockets, pipes and devices are passed over and said.
 
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from mcp_backup.sources import beneath
 from mcp_backup.sources.globs import Globs, Positions
@@ -21,8 +22,7 @@ _SPECIAL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """One thing under the root, as the walk saw it. `path` is relative to the root."""
 
     path: str
@@ -31,8 +31,7 @@ class Found:
     link_target: str = ""
 
 
-@dataclass(slots=True)
-class Walked:
+class Walked(Struct):
     """A walk's result.
 
     `specials` maps what was passed over to what it is; `matched` are the indices of the include
@@ -45,8 +44,7 @@ class Walked:
     links: dict[int, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Level:
+class _Level(Struct):
     """A directory being walked. `pending` is told with the first thing found beneath it."""
 
     parts: tuple[str, ...]

@@ -10,7 +10,6 @@ a plain open and close of the same file, would drop the locks of the first.
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from mcp_backup.arena import Arena
 from mcp_backup.channel import Channel, serve_child
 from mcp_backup.errors import BackupError, SourceUnreadable
+from mcp_backup.record import asdict
 from mcp_backup.sources import wire
 from mcp_backup.sources.kinds import database_kind, fingerprint, kind, remote_kind, server_kind
 from mcp_backup.sources.sink import Sink

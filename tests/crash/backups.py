@@ -49,7 +49,7 @@ class Job:
         return FaultyStore(store, Fault(cast(Verb, self.verb), self.nth, How[self.how]))
 
 
-class Branch(System):
+class Branch(System, frozen=True):
     """A system whose repository is not beside its live files."""
 
     @property

@@ -6,7 +6,6 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +13,8 @@ from typing import TypeVar
 import anyio
 import pytest
 from anyio import to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from mcp_backup.engine import Engine
 from mcp_backup.errors import BackupError, StoreFull, StoreUnavailable
@@ -30,8 +31,7 @@ AT_ONCE = 4
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class World:
+class World(Struct, frozen=True):
     """A live system, a repository with one backup of it as it was, and what the next one calls."""
 
     root: Path

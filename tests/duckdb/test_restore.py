@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.doctor import diagnose
 from mcp_backup.errors import TargetBusy

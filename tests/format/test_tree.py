@@ -1,11 +1,11 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.ids import BlobId, digest

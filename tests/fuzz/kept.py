@@ -5,10 +5,11 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import gettempdir
+
+from msgspec.structs import fields
 
 from mcp_backup import history_queries as queries
 from mcp_backup.alerts.alert import Alert

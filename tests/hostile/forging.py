@@ -7,9 +7,10 @@ the snapshot itself. Everything around is genuine, and every seal is in order.
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from mcp_backup.catalog import Backup
 from mcp_backup.doctor import diagnose

@@ -5,11 +5,11 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.catalog import Backup
 from mcp_backup.format.blob import MAX_BLOB, BlobKind

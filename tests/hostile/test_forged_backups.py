@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.format.ids import BlobId, digest
 from mcp_backup.format.tree import Node, encode_tree, file_node, symlink_node

@@ -6,11 +6,12 @@ The copies are genuine. Of their facts each member in turn gets an odd value, or
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import IntegrityError, SourceUnreadable
 from mcp_backup.sources.kinds import kind

@@ -74,7 +74,7 @@ def system(made: System, tmp_path: Path) -> System:
     )
 
 
-class Copy(System):
+class Copy(System, frozen=True):
     """A system whose repository lies elsewhere."""
 
     @property

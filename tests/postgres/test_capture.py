@@ -3,11 +3,11 @@
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import BackupError, SettingsInvalid, SourceMissing, SourceUnreadable
 from mcp_backup.sources.postgres import capture, examine

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import anyio
 import anyio.to_thread
 import psycopg
 import pytest
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from mcp_backup.drill_facts import DrilledSource, DrillReport, DrillRequest

@@ -3,12 +3,12 @@
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.engine import Engine
 from mcp_backup.errors import RestoreError, SourceUnreadable, StagingRejected, TargetBusy

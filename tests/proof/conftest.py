@@ -3,10 +3,10 @@
 import asyncio
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.drill_facts import DrillReport
 from mcp_backup.engine import Engine

@@ -1,7 +1,8 @@
 """A DuckDB source in a drill: restored, examined, placed and asked like any other."""
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.opening import initialise

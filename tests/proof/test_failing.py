@@ -4,10 +4,10 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.drill_facts import DrillReport, DrillRequest
 from mcp_backup.manifest import Manifest, SourceRecord

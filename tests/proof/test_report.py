@@ -1,12 +1,12 @@
 """The report: true, self-contained, and safe with names that strangers chose."""
 
 import json
-from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.errors import UsageError

@@ -1,9 +1,10 @@
 """Prunes of small repositories, and what must be true of every repository at any time."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
+
+from msgspec.structs import replace
 
 from mcp_backup.format.blob import BlobKind, Compressor
 from mcp_backup.format.crypto import Sealer

@@ -1,10 +1,10 @@
 """Whatever is damaged is found, and named; what is not, is not."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import BlobKind

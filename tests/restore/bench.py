@@ -3,9 +3,10 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from mcp_backup.catalog import Catalog
 from mcp_backup.opening import opened
@@ -21,8 +22,7 @@ from mcp_backup.verbs_restores import RestorePlan, RestoreReport, RestoreRequest
 from tests.system import System
 
 
-@dataclass(frozen=True)
-class Bench:
+class Bench(Struct, frozen=True):
     """An open repository with one backup in it, and a restorer."""
 
     system: System

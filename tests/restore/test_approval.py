@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import ApprovalRequired, PlanExpired, UnknownPlan
 from mcp_backup.restore.approval import PlanStore, Stored, new_plan_id

@@ -1,9 +1,9 @@
 """What a request comes to: names from the backup, places from the settings."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import IntegrityError, RestoreError, UnknownSource, UsageError
 from mcp_backup.format.ids import BlobId, SnapshotId

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import (
     ApprovalRequired,

@@ -1,11 +1,11 @@
 """Restores to scratch: whole or not there, nothing live touched, and no person asked."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import StagingRejected, UsageError
 from mcp_backup.format.ids import SnapshotId

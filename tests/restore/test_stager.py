@@ -4,10 +4,10 @@ import json
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import IntegrityError, RestoreError, StagingRejected
 from mcp_backup.format.blob import BlobKind

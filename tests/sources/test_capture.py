@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from dataclasses import asdict
 from pathlib import Path
 
 import anyio
@@ -18,6 +17,7 @@ from mcp_backup.errors import (
     SourceUnreadable,
     WorkerDied,
 )
+from mcp_backup.record import asdict
 from mcp_backup.sources import capture, files, sqlite, wire
 from mcp_backup.sources.kinds import DatabaseKind, Kind
 from mcp_backup.sources.source import Component, Entry, Evidence, SourceSpec

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from mcp_backup.errors import SourceMissing, SourceUnreadable
 from mcp_backup.sources import sqlite
