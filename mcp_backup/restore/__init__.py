@@ -20,7 +20,8 @@ Invariants, at any time and whatever dies (in `tests/`):
    there until the restore was rolled back, or newer ones have taken its place.
                                                   crash/test_restore, restore/test_restore
 3. Nothing goes live that was not compared, byte for byte and by its meaning, with what the source
-   saw when it was captured.                      restore/test_restore
+   saw when it was captured. By its meaning once: a database that the backup itself read back and
+   examined is proven by its bytes, and has to open.              restore/test_restore
 4. A backup never says where something goes: places come from the settings, and no name in a tree
    leads out of the directory it is staged in.    restore/test_plan, restore/test_stager
    Nor does a link that somebody puts there meanwhile.

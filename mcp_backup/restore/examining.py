@@ -90,7 +90,8 @@ async def stage_source(
     tree = await subtree(means.repository, root, record.tree)
     size = await stage(means.repository, tree, directory, means.write)
     await means.listener(Progress("examine", record.name, 0, size))
-    findings, content = await _examined(record, directory, meanwhile)
+    proven = record.verified and record.evidence is not None and bool(record.evidence.files)
+    findings, content = await _examined(record, directory, meanwhile, proven=proven)
     known = {(finding.code, finding.subject) for finding in record.findings}
     unexpected = [
         item
@@ -107,12 +108,18 @@ async def examined(record: SourceRecord, directory: Path) -> list[Finding]:
 
 
 async def _examined(
-    record: SourceRecord, directory: Path, meanwhile: Callable[[], Coroutine[object, object, None]]
+    record: SourceRecord,
+    directory: Path,
+    meanwhile: Callable[[], Coroutine[object, object, None]],
+    *,
+    proven: bool = False,
 ) -> tuple[list[Finding], str]:
     findings: list[Finding] = []
 
     async def examine() -> None:
-        findings.extend(await capture.examine(record.kind, directory, record.evidence))
+        findings.extend(
+            await capture.examine(record.kind, directory, record.evidence, proven=proven)
+        )
 
     async with task_group() as tasks:  # one reads the bytes, the other what they mean
         tasks.start_soon(examine)

@@ -47,6 +47,7 @@ from mcp_backup.restore.workspace import RESTORES
 from mcp_backup.sources import capture
 from mcp_backup.sources.confined import refuse_links
 from mcp_backup.sources.source import SERVED, SourceSpec
+from mcp_backup.tasks import task_group
 from mcp_backup.verbs_restores import (
     RestoredTarget,
     RestorePlan,
@@ -227,8 +228,9 @@ class Restorer:
     async def _meanwhile(self, swap: Swap, target: Target, directory: Path) -> None:
         """Do what can be done while a staged target is examined."""
         self._rules.step(f"fsync staged {target.key}")
-        await to_thread.run_sync(fsync_tree, directory)
-        await swap.keep_ahead(target)
+        async with task_group() as tasks:  # one waits for the disk, the other reads what is live
+            tasks.start_soon(swap.keep_ahead, target)
+            await to_thread.run_sync(fsync_tree, directory)
 
     def _choices(self, plan: RestorePlan, origin: Origin) -> tuple[Choice, ...]:
         """Find a plan's targets in the backup and in the settings again."""

@@ -136,10 +136,12 @@ async def fingerprints(specs: Sequence[SourceSpec]) -> list[str]:
     return ["" if spec.kind in SILENT else next(marks) for spec in specs]
 
 
-async def examine(kind: str, directory: Path, evidence: Evidence | None) -> list[Finding]:
-    """Compare a staged copy with what was seen at its capture.
+async def examine(
+    kind: str, directory: Path, evidence: Evidence | None, *, proven: bool = False
+) -> list[Finding]:
+    """Compare a staged copy with what was seen at its capture, without changing its bytes.
 
-    The bytes of the staged copy stay as they are, whatever happens.
+    What is `proven` was examined before, to the same byte: it may only have to open.
     """
     value = await _asked(
         f"examining {directory}",
@@ -147,6 +149,7 @@ async def examine(kind: str, directory: Path, evidence: Evidence | None) -> list
         kind=kind,
         directory=str(directory),
         evidence=asdict(evidence) if evidence is not None else None,
+        proven=proven,
     )
     return [Finding(**finding) for finding in value]
 
@@ -380,9 +383,8 @@ async def export_sql(image: Path, out: Path) -> str:
     Raises:
         NotExportable: the image holds what SQL cannot carry.
     """
-    return str(
-        await _asked(f"exporting {image.name}", "export_sql", image=str(image), out=str(out))
-    )
+    proof = await _asked(f"exporting {image.name}", "export_sql", image=str(image), out=str(out))
+    return str(proof)
 
 
 async def _asked(task: str, operation: str, **fields: Any) -> Any:

@@ -27,6 +27,7 @@ _LIBRARIES: Mapping[str, str] = {"postgres": "psycopg"}  # those that come with 
 GLANCED: Mapping[str, str] = {  # kinds whose live state `glance` tells, which a module words
     "sqlite": "mcp_backup.sources.sqlite_file",  # 45 ms less than with SQLite, of 110
 }
+OPENED = frozenset({"sqlite"})  # kinds that can say of a proven copy that it opens
 SILENT = frozenset({"postgres", "workflows"})  # kinds of which it cannot be told
 
 
@@ -103,6 +104,14 @@ class DatabaseKind(Kind, Protocol):
 
     def value_of(self, directory: Path, query: str, seconds: float) -> int | float | str | None:
         """Return the first value of a query on a staged copy; it may only read."""
+        ...
+
+
+class OpenedKind(DatabaseKind, Protocol):
+    """What databases can do besides whose copies are proven by their bytes."""
+
+    def opens(self, directory: Path, evidence: Evidence) -> list[Finding]:
+        """See that a copy opens whose very bytes were examined before."""
         ...
 
 
@@ -185,6 +194,11 @@ def fingerprint(spec: SourceSpec) -> str:
 def database_kind(name: str) -> DatabaseKind:
     """Return the module of the kind `name` of databases."""
     return cast(DatabaseKind, kind(name))
+
+
+def opened_kind(name: str) -> OpenedKind:
+    """Return the module of the kind `name`, one of `OPENED`."""
+    return cast(OpenedKind, kind(name))
 
 
 def remote_kind(name: str) -> RemoteKind:

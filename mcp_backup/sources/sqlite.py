@@ -29,7 +29,7 @@ from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import Entry, Evidence, FileEvidence, Holder, SourceSpec
 from mcp_backup.sources.sqlite_checks import value_of
 from mcp_backup.sources.sqlite_evidence import ENGINE, facts
-from mcp_backup.sources.sqlite_examine import content_digest, examine, is_sound
+from mcp_backup.sources.sqlite_examine import content_digest, examine, is_sound, opens
 from mcp_backup.sources.sqlite_exclude import empty_tables
 from mcp_backup.sources.sqlite_file import changed_ns, fingerprint
 from mcp_backup.sources.sqlite_pages import copy_to_file, stream
@@ -46,6 +46,7 @@ __all__ = [
     "holders",
     "is_sound",
     "keep",
+    "opens",
     "place",
     "put_back",
     "value_of",

@@ -31,6 +31,7 @@ from mcp_backup.sources.sqlite_reading import begin, connected, stand_in, undist
 from mcp_backup.sources.sqlite_vectors import vector_findings
 
 _MOST_FINDINGS = 20  # of one kind: a person reads them
+_BROKEN = (apsw.NotADBError, apsw.CorruptError, apsw.IOError, apsw.CantOpenError)
 
 
 def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
@@ -63,11 +64,31 @@ def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
             findings += vector_findings(connection, evidence)
             faults += asked.result() if asked else []
         findings[:0] = [_fault(path.name, fault) for fault in faults]
-    except (apsw.NotADBError, apsw.CorruptError, apsw.IOError, apsw.CantOpenError) as error:
+    except _BROKEN as error:
         return [Finding("integrity", path.name, f"not a whole SQLite database: {error}")]
     finally:
         connection.close()
     return findings
+
+
+def opens(directory: Path, evidence: Evidence) -> list[Finding]:
+    """See that SQLite reads the schema of a database which was examined before, and it is the one.
+
+    For bytes that are known to be those that `examine` was given: what it found, it would again.
+
+    Raises:
+        SourceUnreadable: the directory holds several files, or none.
+    """
+    path = only_file(directory)
+    connection = connected(path, query="?immutable=1")
+    connection.drop_modules(None)
+    try:
+        begin(connection)
+        return list(_outline(connection, path.name, evidence))
+    except _BROKEN as error:
+        return [Finding("integrity", path.name, f"not a whole SQLite database: {error}")]
+    finally:
+        connection.close()
 
 
 def only_file(directory: Path) -> Path:
@@ -169,7 +190,7 @@ def _foreign_keys(connection: apsw.Connection, evidence: Evidence | None) -> lis
     ]
 
 
-def _differences(connection: apsw.Connection, name: str, evidence: Evidence) -> Iterator[Finding]:
+def _outline(connection: apsw.Connection, name: str, evidence: Evidence) -> Iterator[Finding]:
     expected: Any = evidence.facts
     for pragma in PRAGMAS:
         value = connection.pragma(pragma)
@@ -177,7 +198,11 @@ def _differences(connection: apsw.Connection, name: str, evidence: Evidence) -> 
             yield Finding("pragma", name, f"{pragma}: expected {expected[pragma]}, got {value}")
     if "schema" in expected and schema_digest(connection) != expected["schema"]:
         yield Finding("schema", name, "the schema is not the one that was captured")
-    counts, counted = row_counts(connection, []), expected.get("tables", {})
+
+
+def _differences(connection: apsw.Connection, name: str, evidence: Evidence) -> Iterator[Finding]:
+    yield from _outline(connection, name, evidence)
+    counts, counted = row_counts(connection, []), evidence.facts.get("tables", {})
     if not isinstance(counted, dict):
         raise IntegrityError(
             f"the evidence of {name} is none: its tables are {counted!r:.60}",

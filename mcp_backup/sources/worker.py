@@ -19,7 +19,15 @@ from mcp_backup.channel import Channel, serve_child
 from mcp_backup.errors import BackupError, SourceUnreadable
 from mcp_backup.record import asdict
 from mcp_backup.sources import wire
-from mcp_backup.sources.kinds import database_kind, fingerprint, kind, remote_kind, server_kind
+from mcp_backup.sources.kinds import (
+    OPENED,
+    database_kind,
+    fingerprint,
+    kind,
+    opened_kind,
+    remote_kind,
+    server_kind,
+)
 from mcp_backup.sources.sink import Sink
 from mcp_backup.sources.source import SourceSpec
 
@@ -82,7 +90,11 @@ def _fingerprint(spec: SourceSpec) -> str:
 
 def _examine(fields: Fields) -> Any:
     evidence = wire.evidence_of(fields["evidence"]) if fields["evidence"] else None
-    found = kind(fields["kind"]).examine(Path(fields["directory"]), evidence)
+    directory = Path(fields["directory"])
+    if fields["proven"] and evidence is not None and fields["kind"] in OPENED:
+        found = opened_kind(fields["kind"]).opens(directory, evidence)
+    else:
+        found = kind(fields["kind"]).examine(directory, evidence)
     return [asdict(finding) for finding in found]
 
 

@@ -25,7 +25,7 @@ from mcp_backup.restore.turn import turn
 from mcp_backup.sources.source import Component, Finding
 from mcp_backup.verbs_restores import RestoreRequest
 from tests.doubles import FrozenClock
-from tests.restore.bench import bench, restorer_on, state_of
+from tests.restore.bench import Bench, bench, restorer_on, state_of
 from tests.system import System, bodies, change
 
 CONFIG = RestoreRequest(components=(Component.CONFIG,))
@@ -186,6 +186,67 @@ async def test_a_copy_that_is_not_what_was_captured_is_rejected(system: System) 
             await bad.restore()
     assert contents(system) == wrecked
     assert list(on.restores.iterdir()) == []
+
+
+def read_back(on: Bench, *, verified: bool = True, **facts: object) -> Bench:
+    """A backup that says it was read back and examined, and of `notes` what is not so."""
+    assert on.origin.manifest is not None
+    notes, *others = on.origin.manifest.sources
+    assert notes.evidence is not None
+    evidence = replace(notes.evidence, facts={**notes.evidence.facts, **facts})
+    sources = (replace(notes, evidence=evidence, verified=verified), *others)
+    manifest = replace(on.origin.manifest, sources=sources)
+    return replace(on, origin=replace(on.origin, manifest=manifest))
+
+
+async def test_what_was_examined_when_it_was_backed_up_is_proven_by_its_bytes(
+    system: System,
+) -> None:
+    wrecked = wreck(system)
+    async with bench(system) as on:
+        with pytest.raises(StagingRejected, match="row-count"):
+            await read_back(on, verified=False, tables={}).restore(NOTES)
+        assert contents(system) == wrecked
+        assert (await read_back(on, tables={}).restore(NOTES)).status == "restored"
+
+
+async def test_a_proven_copy_must_be_the_same_to_the_byte(system: System) -> None:
+    wrecked = wreck(system)
+    async with bench(system) as on:
+        bad = read_back(on)
+        assert bad.origin.manifest is not None
+        notes, *others = bad.origin.manifest.sources
+        assert notes.evidence is not None
+        files = (replace(notes.evidence.files[0], digest=f"segments:{'00' * 32}"),)
+        altered = replace(notes, evidence=replace(notes.evidence, files=files))
+        manifest = replace(bad.origin.manifest, sources=(altered, *others))
+        with pytest.raises(StagingRejected, match=r"digest notes\.db: expected segments:00"):
+            await replace(bad, origin=replace(bad.origin, manifest=manifest)).restore(NOTES)
+    assert contents(system) == wrecked
+
+
+async def test_a_proven_copy_must_open_here_with_the_schema_it_had(system: System) -> None:
+    wrecked = wreck(system)
+    async with bench(system) as on:
+        with pytest.raises(StagingRejected, match=r"schema notes\.db: the schema is not the one"):
+            await read_back(on, schema="00" * 32).restore(NOTES)
+    assert contents(system) == wrecked
+
+
+async def test_a_copy_without_a_digest_is_examined_whatever_the_backup_says(
+    system: System,
+) -> None:
+    wrecked = wreck(system)
+    async with bench(system) as on:
+        bad = read_back(on, tables={})
+        assert bad.origin.manifest is not None
+        notes, *others = bad.origin.manifest.sources
+        assert notes.evidence is not None
+        altered = replace(notes, evidence=replace(notes.evidence, files=()))
+        manifest = replace(bad.origin.manifest, sources=(altered, *others))
+        with pytest.raises(StagingRejected, match="row-count"):
+            await replace(bad, origin=replace(bad.origin, manifest=manifest)).restore(NOTES)
+    assert contents(system) == wrecked
 
 
 async def test_findings_that_the_source_had_itself_do_not_stop_a_restore(system: System) -> None:
