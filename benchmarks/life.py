@@ -92,14 +92,18 @@ class Life:
             staged[program.name] = rested(program.stage, live, program.repository)
             self._add("stage", program.name, staged[program.name])
             shutil.rmtree(ours.home.parent / program.name / "out", ignore_errors=True)
-        self._add("scratch", OURS, rested(ours.restore_scratch, live, ours.repository))
-        ours.remove_restored()
-        self._add("live", OURS, rested(ours.restore_live, live, ours.repository))
-        ours.remove_restored()
-        for row in ("scratch", "live"):  # what a peer does is the same in all three
+        self._restored("live unproven", ours, ours.restore_live, live)
+        ours.verified()
+        self._restored("scratch", ours, ours.restore_scratch, live)
+        self._restored("live", ours, ours.restore_live, live)
+        for row in ("scratch", "live", "live unproven"):  # what a peer does is always the same
             for peer, run in staged.items():
                 if peer != OURS:
                     self.results.add_run(row, peer, run)
+
+    def _restored(self, row: str, ours: Ours, restore: Callable[[], Run], live: Path) -> None:
+        self._add(row, OURS, rested(restore, live, ours.repository))
+        ours.remove_restored()
 
     def _days(self, programs: Sequence[Program], live: Path) -> None:
         first = 2 if "changed" in self.steps else 1

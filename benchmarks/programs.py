@@ -75,12 +75,16 @@ class Ours:
         """Back up what has changed."""
         return self.first()
 
+    def verified(self) -> Run:
+        """Back up everything, read it back and examine it, as is usual but in this benchmark."""
+        return self.run("create", "--backup_type", "full")
+
     def restore_live(self) -> Run:
-        """Restore into the live database: undo point, staging, examination, exchange."""
+        """Restore into the live database: undo point, staging, proof, exchange."""
         return self.run("restore", "--databases", "memory", "--yes")
 
     def restore_scratch(self) -> Run:
-        """Restore beside the live database, examined."""
+        """Restore beside the live database."""
         return self.run("restore", "--databases", "memory", "--target", "scratch")
 
     def remove_restored(self) -> None:

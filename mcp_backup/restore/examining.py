@@ -90,8 +90,7 @@ async def stage_source(
     tree = await subtree(means.repository, root, record.tree)
     size = await stage(means.repository, tree, directory, means.write)
     await means.listener(Progress("examine", record.name, 0, size))
-    proven = record.verified and record.evidence is not None and bool(record.evidence.files)
-    findings, content = await _examined(record, directory, meanwhile, proven=proven)
+    findings, content = await _examined(record, directory, meanwhile, proven=is_proven(record))
     known = {(finding.code, finding.subject) for finding in record.findings}
     unexpected = [
         item
@@ -99,6 +98,11 @@ async def stage_source(
         if (item.code, item.subject) not in known and item.code != _NOT_EXAMINED
     ]
     return Staged(size, tuple(findings), tuple(unexpected), content)
+
+
+def is_proven(record: SourceRecord) -> bool:
+    """Tell whether a copy was examined at its backup, so that it need only be the same now."""
+    return record.verified and record.evidence is not None and bool(record.evidence.files)
 
 
 async def examined(record: SourceRecord, directory: Path) -> list[Finding]:

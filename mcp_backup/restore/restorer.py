@@ -10,7 +10,6 @@ the exchange. A restore to scratch ends after the examination.
 import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -18,11 +17,12 @@ from anyio import to_thread
 from msgspec.structs import replace
 
 from mcp_backup.errors import PlanExpired
+from mcp_backup.manifest import SourceRecord
 from mcp_backup.progress import Progress
 from mcp_backup.repository.repository import Repository
 from mcp_backup.restore import undo as undoing
 from mcp_backup.restore.approval import PlanStore, Stored, new_plan_id
-from mcp_backup.restore.examining import Means, refuse, stage_source
+from mcp_backup.restore.examining import Means, Staged, is_proven, refuse, stage_source
 from mcp_backup.restore.journal import (
     Begun,
     Journal,
@@ -213,9 +213,8 @@ class Restorer:
             self._rules.step(f"stage {target.key}")
             directory = record.staged(target)
             await to_thread.run_sync(refuse_links, record.directory, directory)
-            meanwhile = partial(self._meanwhile, swap, target, directory)
             near = means.beside(live_file(choice))
-            staged = await stage_source(near, origin.tree, choice.record, directory, meanwhile)
+            staged = await self._staged(swap, target, near, origin, choice.record)
             refuse(choice.record, staged)
             if target.spec.kind in SERVED:
                 await capture.prepare(target.spec, directory, choice.record.evidence)
@@ -225,12 +224,26 @@ class Restorer:
                 new[target.key] = await of_staged(target.spec, directory)
         return new
 
-    async def _meanwhile(self, swap: Swap, target: Target, directory: Path) -> None:
-        """Do what can be done while a staged target is examined."""
-        self._rules.step(f"fsync staged {target.key}")
-        async with task_group() as tasks:  # one waits for the disk, the other reads what is live
-            tasks.start_soon(swap.keep_ahead, target)
+    async def _staged(
+        self, swap: Swap, target: Target, means: Means, origin: Origin, record: SourceRecord
+    ) -> Staged:
+        """Stage and examine one target; meanwhile make it durable, and keep what is live.
+
+        That is kept while the copy is examined, for which one processor is enough, or else while
+        it is staged.
+        """
+        directory = (await swap.read()).staged(target)
+
+        async def meanwhile() -> None:
+            self._rules.step(f"fsync staged {target.key}")
+            if not is_proven(record):
+                tasks.start_soon(swap.keep_ahead, target)
             await to_thread.run_sync(fsync_tree, directory)
+
+        async with task_group() as tasks:
+            if is_proven(record):
+                tasks.start_soon(swap.keep_ahead, target)
+            return await stage_source(means, origin.tree, record, directory, meanwhile)
 
     def _choices(self, plan: RestorePlan, origin: Origin) -> tuple[Choice, ...]:
         """Find a plan's targets in the backup and in the settings again."""
