@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -185,7 +186,7 @@ def staged_scene(
         world = WORLDS[kind](root, at)
         world.begin()
         anyio.run(initialise, world.system.settings)
-        anyio.run(backed_up, world.system)
+        anyio.run(partial(backed_up, world.system, verify=world.verified))
         new = world.contents()
         world.damage()
         old = world.contents()

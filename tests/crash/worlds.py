@@ -38,6 +38,7 @@ class World:
     root: Path
     at: Mapping[str, Any] = field(default_factory=dict)  # what leads to its server
     key = ""
+    verified = False  # by its backup
 
     @property
     def live(self) -> Path:
@@ -132,6 +133,8 @@ class SqliteWorld(World):
 
 class QuietWorld(SqliteWorld):
     """One that nobody has written to for a while: its undo point is taken ahead."""
+
+    verified = True  # so that this is while it is staged
 
     def settle(self) -> None:
         time.sleep(SETTLED_NS / 1e9 + 0.1)

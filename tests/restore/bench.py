@@ -69,9 +69,9 @@ def restorer_on(
     return Restorer(rules, system.settings.sources())
 
 
-async def backed_up(system: System) -> None:
+async def backed_up(system: System, *, verify: bool = False) -> None:
     async with opened(system.settings) as engine:
-        await engine.create(CreateRequest(verify=False))
+        await engine.create(CreateRequest(verify=verify))
 
 
 @asynccontextmanager
