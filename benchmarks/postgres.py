@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.edits import Save, settings_for, tell
 from benchmarks.programs import RESTIC, found
 from mcp_backup.settings_sections import DatabaseSettings
+from mcp_backup.settings_table import checked
 
 _DATABASE = "mcp_backup_benchmark"
 _WORDS = "a memory of some length, as agents keep them, with words that come again and again"
@@ -68,7 +69,8 @@ def _measure(
     steps: dict[str, str],
     sql: Callable[[str], None],
 ) -> None:
-    source = DatabaseSettings.model_validate(
+    source = checked(
+        DatabaseSettings,
         {
             "name": "bench",
             "kind": "postgres",
@@ -76,7 +78,7 @@ def _measure(
             "port": arguments.port,
             "user": arguments.user,
             "dbname": _DATABASE,
-        }
+        },
     )
 
     def dumped(*options: str) -> Save:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
+from msgspec.structs import asdict
 
 from mcp_backup.ecosystem_facts import (
     BackupMetadata,
@@ -31,12 +31,8 @@ from mcp_backup.opening import initialise, opened
 from mcp_backup.scheduler_thread import SchedulerThread
 from mcp_backup.settings import Settings
 from mcp_backup.settings_alerts import AlertSettings
-from mcp_backup.settings_sections import (
-    DatabaseSettings,
-    RepositorySettings,
-    RetentionSettings,
-    ScheduleSettings,
-)
+from mcp_backup.settings_sections import RetentionSettings, ScheduleSettings
+from mcp_backup.settings_table import checked
 from mcp_backup.sources.source import Component
 from mcp_backup.status import ages, status
 from mcp_backup.verbs import BackupEntry, BackupType, CreateRequest, Level, VerifyReport
@@ -188,10 +184,14 @@ class EcosystemBackupManager:
             SettingsInvalid: there is no such hour or day.
         """
         try:
-            self._schedule = ScheduleSettings(
-                daily=f"{daily_hour:02}:00", weekly=f"{weekly_day.lower()} {weekly_hour:02}:00"
+            self._schedule = checked(
+                ScheduleSettings,
+                {
+                    "daily": f"{daily_hour:02}:00",
+                    "weekly": f"{weekly_day.lower()} {weekly_hour:02}:00",
+                },
             )
-        except ValidationError:
+        except SettingsInvalid:
             raise SettingsInvalid(
                 f"there is no hour {daily_hour}, or no {weekly_day!r} at hour {weekly_hour}",
                 hint="Hours are 0 to 23, days are written out. Nothing was scheduled.",
@@ -237,35 +237,27 @@ class EcosystemBackupManager:
             yield engine
 
     def _settings(self) -> Settings:
+        key = self.backup_base_dir.with_name(f"{self.backup_base_dir.name}.key")
+        databases = [
+            {
+                "name": config.name,
+                "path": self._paths[config.name],
+                "exclude_tables": config.tables_to_exclude,
+            }
+            for config in self._configs.values()
+            if config.enabled and config.backup_enabled
+        ]
+        told = {
+            "repository": {"location": str(self.backup_base_dir), "password_file": key},
+            "retention": {tier.value: kept for tier, kept in self.retention_policy.items()},
+            "schedule": self._schedule,
+            "alerts": [asdict(alert) for alert in self._alerts],
+            "databases": databases,
+        }
         try:
-            return Settings(
-                repository=RepositorySettings(
-                    location=str(self.backup_base_dir),
-                    password_file=self.backup_base_dir.with_name(
-                        f"{self.backup_base_dir.name}.key"
-                    ),
-                ),
-                retention=RetentionSettings(
-                    **{tier.value: kept for tier, kept in self.retention_policy.items()}
-                ),
-                schedule=self._schedule,
-                alerts=self._alerts,
-                databases=tuple(
-                    DatabaseSettings(
-                        name=config.name,
-                        path=self._paths[config.name],
-                        exclude_tables=tuple(config.tables_to_exclude),
-                    )
-                    for config in self._configs.values()
-                    if config.enabled and config.backup_enabled
-                ),
-            )
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise SettingsInvalid(
-                f"{where}: {first['msg']}", hint="Correct what was registered."
-            ) from None
+            return checked(Settings, told)
+        except SettingsInvalid as error:
+            raise SettingsInvalid(str(error), hint="Correct what was registered.") from None
 
     async def _entries(self) -> list[BackupEntry]:
         entries: list[BackupEntry] = []

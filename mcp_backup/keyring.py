@@ -1,6 +1,6 @@
 """The keys of a repository: which passwords open it, and changing that.
 
-Only the terminal calls this; no tool gets near it. Passwords come in as `SecretStr` and go
+Only the terminal calls this; no tool gets near it. Passwords come in as `Secret` and go
 nowhere but into a key file.
 """
 
@@ -8,7 +8,6 @@ from datetime import datetime
 
 from anyio import to_thread
 from msgspec import Struct
-from pydantic import SecretStr
 
 from mcp_backup.engine import Engine
 from mcp_backup.errors import IntegrityError, UsageError, WrongPassword
@@ -25,6 +24,7 @@ from mcp_backup.repository.keys import (
 )
 from mcp_backup.repository.locks import PATIENCE_SECONDS, locked
 from mcp_backup.repository.objects import identity_in, object_name
+from mcp_backup.secret import Secret
 
 _SHORTEST = 8  # digits of an id that name a key: what restic shows
 
@@ -71,14 +71,14 @@ async def list_keys(engine: Engine) -> tuple[ListedKey, ...]:
 
 
 @recorded("key-add")
-async def add(engine: Engine, password: SecretStr, place: Place, *, generated: bool) -> KeyChange:
+async def add(engine: Engine, password: Secret, place: Place, *, generated: bool) -> KeyChange:
     """Add a key that `password` opens, and prove that it does. A cancel leaves it whole or absent.
 
     Raises:
         UsageError: the password opens the repository already.
         RepositoryLocked: somebody is at work in the repository alone, and was for a minute.
     """
-    repository, text = engine.repository, password.get_secret_value()
+    repository, text = engine.repository, password.reveal()
     async with locked(repository, wait=PATIENCE_SECONDS):
         existing = await _opened_by(engine, text)
         if existing is not None:

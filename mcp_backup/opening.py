@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from anyio import to_thread
-from pydantic import SecretStr
 
 from mcp_backup.durable import create_durably, make_directory_durably
 from mcp_backup.engine import Engine
 from mcp_backup.errors import RepositoryExists, SettingsInvalid
 from mcp_backup.place import Place
 from mcp_backup.repository.repository import create_repository, open_repository
+from mcp_backup.secret import Secret
 from mcp_backup.settings import Settings, repository_password
 from mcp_backup.store.append_only import AppendOnlyStore
 from mcp_backup.store.location import create_store, open_store
@@ -97,7 +97,7 @@ def _store(settings: Settings, store: Store | None) -> Store:
 
 
 def _password(settings: Settings, place: Place) -> str:
-    return repository_password(settings, place.environ).get_secret_value()
+    return repository_password(settings, place.environ).reveal()
 
 
 def _make_state_directory(state: Path) -> None:
@@ -129,7 +129,7 @@ def _make_password_file(settings: Settings, place: Place) -> bool:
     return True
 
 
-def write_new_password(file: Path) -> SecretStr:
+def write_new_password(file: Path) -> Secret:
     """Make a random password, and `file` with it, which must not exist; 0600. Blocks.
 
     Raises:
@@ -137,4 +137,4 @@ def write_new_password(file: Path) -> SecretStr:
     """
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
     create_durably(file, password.encode() + b"\n", mode=0o600)
-    return SecretStr(password)
+    return Secret(password)

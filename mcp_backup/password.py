@@ -10,9 +10,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from mcp_backup.errors import SettingsInvalid
+from mcp_backup.secret import Secret
 
 _COMMAND_SECONDS = 60  # a person may have to touch a token or unlock a keyring
 
@@ -26,7 +25,7 @@ _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xf
 
 def resolve_password(
     file: Path | None, command: str | None, environ: Mapping[str, str], directory: Path | None
-) -> SecretStr:
+) -> Secret:
     """Return MCP_BACKUP_PASSWORD, else what `file` holds, else what `command` prints.
 
     The command runs without a shell, in `directory`, for at most a minute. No message holds
@@ -36,11 +35,11 @@ def resolve_password(
         SettingsInvalid: there is none, or it cannot be read, or it is empty.
     """
     if environ.get("MCP_BACKUP_PASSWORD"):
-        return SecretStr(environ["MCP_BACKUP_PASSWORD"])
+        return Secret(environ["MCP_BACKUP_PASSWORD"])
     if file is not None:
-        return SecretStr(_text(_read(file), f"the password file {file}"))
+        return Secret(_text(_read(file), f"the password file {file}"))
     if command is not None:
-        return SecretStr(_text(_printed(command, environ, directory), "the password command"))
+        return Secret(_text(_printed(command, environ, directory), "the password command"))
     raise SettingsInvalid(
         "the repository's password is not set",
         hint="Set `repository.password_file` (`mcp-backup init` makes one), "

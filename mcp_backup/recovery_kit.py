@@ -69,7 +69,7 @@ async def compose(engine: Engine, place: Place) -> Kit:
     """
     repository = engine.repository
     secret = await to_thread.run_sync(repository_password, engine.settings, place.environ)
-    password = secret.get_secret_value()
+    password = secret.reveal()
     key_id, _ = await find_key(repository.store, password)
     location = repository.store.location
     _refuse_unprintable(password, location)

@@ -15,20 +15,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import platformdirs
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
 
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.password import resolve_password
-from mcp_backup.settings_alerts import Alerts
+from mcp_backup.secret import Secret
+from mcp_backup.settings_alerts import AlertSettings, refuse_label_twice
 from mcp_backup.settings_drills import DrillSettings, RecoverySettings
 from mcp_backup.settings_sections import (
     ConfigSettings,
@@ -38,10 +31,9 @@ from mcp_backup.settings_sections import (
     RestoreSettings,
     RetentionSettings,
     ScheduleSettings,
-    UsablePath,
 )
 from mcp_backup.settings_server import ServerSettings
-from mcp_backup.settings_wording import Origin, invalid, unknown_variable
+from mcp_backup.settings_table import Refused, Section, UsablePath, converted
 from mcp_backup.settings_workflows import WorkflowSettings
 from mcp_backup.sources.source import SourceSpec
 
@@ -65,12 +57,8 @@ _PATHS = (  # the settings that are paths, and so relative to somewhere
 )
 
 
-class Settings(BaseModel):
-    """Everything the operator decides. Built by `load_settings`, or by hand from absolute paths."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
-    )
+class Written(Section, frozen=True, kw_only=True):
+    """Everything that a settings file may hold."""
 
     repository: RepositorySettings
     retention: RetentionSettings = RetentionSettings()
@@ -83,26 +71,29 @@ class Settings(BaseModel):
     drills: DrillSettings = DrillSettings()
     recovery: RecoverySettings = RecoverySettings()
     server: ServerSettings = ServerSettings()
-    alerts: Alerts = ()
-    state_dir: UsablePath = Field(
+    alerts: tuple[AlertSettings, ...] = ()
+    state_dir: UsablePath = msgspec.field(
         default_factory=lambda: platformdirs.user_state_path("mcp-backup", appauthor=False)
     )
-    _file: Path | None = PrivateAttr(default=None)
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> "Settings":
+    def __post_init__(self) -> None:
+        """Refuse names that are used twice."""
         for field in ("databases", "config", "workflows"):
             seen: set[str] = set()
             for item in getattr(self, field):
                 if item.name.casefold() in seen:  # they would be one directory on many disks
-                    raise ValueError(f"{field}: the name {item.name!r} is used twice")
+                    raise Refused(f"{field}: the name {item.name!r} is used twice")
                 seen.add(item.name.casefold())
-        return self
+        refuse_label_twice(self.alerts)
 
-    @property
-    def file(self) -> Path | None:
-        """The settings file they came from; `None` if they came from the environment alone."""
-        return self._file
+
+class Settings(Written, frozen=True, kw_only=True):
+    """Everything the operator decides. Built by `load_settings`, or by hand from absolute paths.
+
+    `file` is where it was written; `None` if it came from the environment alone.
+    """
+
+    file: Path | None = None
 
     @property
     def scratch(self) -> Path:
@@ -117,6 +108,9 @@ class Settings(BaseModel):
         databases = [database.spec() for database in self.databases]
         files = [files.spec() for files in self.config]
         return databases + files + [workflows.spec() for workflows in self.workflows]
+
+
+_WRITTEN = Written.__struct_fields__
 
 
 def load_settings(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Settings:
@@ -144,7 +138,7 @@ def load_settings(config: Path | None, environ: Mapping[str, str], cwd: Path) ->
     return _validated(from_file, from_environment, file)
 
 
-def repository_password(settings: Settings, environ: Mapping[str, str]) -> SecretStr:
+def repository_password(settings: Settings, environ: Mapping[str, str]) -> Secret:
     """Return the repository's password: MCP_BACKUP_PASSWORD, else `password_file` or its command.
 
     Blocks while a command runs.
@@ -194,8 +188,9 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if name.upper().startswith(PREFIX) and name.upper() not in _APART
     }
     for name in ours:
-        if name.upper().removeprefix(PREFIX).split("__")[0].lower() not in Settings.model_fields:
-            raise unknown_variable(name, PREFIX, Settings, _APART)
+        if name.upper().removeprefix(PREFIX).split("__")[0].lower() not in _WRITTEN:
+            unknown: SettingsInvalid = _wording().unknown_variable(name, PREFIX, Written, _APART)
+            raise unknown
     if not ours:  # which is usual; what reads them takes as long to load as the settings
         return {}
     read: dict[str, Any] = import_module("mcp_backup.settings_environment").read(ours)
@@ -226,13 +221,20 @@ def _expanded(path: str, where: str) -> Path:
 def _validated(
     from_file: Mapping[str, Any], from_environment: Mapping[str, Any], file: Path | None
 ) -> Settings:
+    values = _merged(from_file, from_environment)
     try:
-        settings = Settings(**_merged(from_file, from_environment))
-    except ValidationError as error:
-        origin = Origin(file, from_environment)
-        raise invalid(error.errors(include_url=False), Settings, origin) from None
-    settings._file = file
-    return settings
+        written: Written = converted(Written, values)
+    except msgspec.ValidationError:
+        wording = _wording()
+        refused: SettingsInvalid = wording.invalid(
+            values, Written, wording.Origin(file, from_environment)
+        )
+        raise refused from None
+    return Settings(file=file, **{name: getattr(written, name) for name in _WRITTEN})
+
+
+def _wording() -> Any:  # what is wrong is seldom said, and takes as long to load as the settings
+    return import_module("mcp_backup.settings_wording")
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`[[alerts]]`: whom to tell, how, and of what. Addresses, tokens and commands are secrets here.
 
-They are `SecretStr`, because the address of a webhook or a topic is all that is needed to use it.
+They are `Secret`, because the address of a webhook or a topic is all that is needed to use it.
 """
 
 import shlex
@@ -9,9 +9,11 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from msgspec import Meta
+from msgspec.structs import force_setattr
 
-from mcp_backup.settings_sections import Section, SourceName
+from mcp_backup.secret import Secret
+from mcp_backup.settings_table import NameOrNone, Refused, Section
 
 Kind = Literal["webhook", "ntfy", "healthchecks", "command"]
 
@@ -38,66 +40,42 @@ _DEFAULTS: Mapping[Kind, tuple[Event, ...]] = {
 }
 
 
-def _address(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("must be an http:// or https:// address")
-    return value
-
-
-def _token(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text or not text.isascii() or not text.isprintable():
-        raise ValueError("must be printable ASCII")  # it becomes a line of a request
-    return value
-
-
-def _command(value: SecretStr) -> SecretStr:
-    try:
-        words = shlex.split(value.get_secret_value())
-    except ValueError:
-        words = []
-    if not words or "\0" in value.get_secret_value():
-        raise ValueError("must be a program and its arguments, with quotes that pair")
-    return value
-
-
-class AlertSettings(Section):
+class AlertSettings(Section, frozen=True, kw_only=True):
     """One receiver of alerts. `name` is what status and log call it; without one, its kind."""
 
     kind: Kind
-    name: SourceName | Literal[""] = ""
-    url: Annotated[SecretStr, AfterValidator(_address)] | None = None
-    token: Annotated[SecretStr, AfterValidator(_token)] | None = None
-    command: Annotated[SecretStr, AfterValidator(_command)] | None = None
-    on: Annotated[tuple[Event, ...], Field(min_length=1)] = _OCCASIONS
+    name: NameOrNone = ""
+    url: Secret | None = None
+    token: Secret | None = None
+    command: Secret | None = None
+    on: Annotated[tuple[Event, ...], Meta(min_length=1)] = ()  # those of its kind
 
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_occasions(cls, values: object) -> object:
-        if isinstance(values, Mapping) and "on" not in values and values.get("kind") in _DEFAULTS:
-            return {**values, "on": [event.value for event in _DEFAULTS[values["kind"]]]}
-        return values
+    def __post_init__(self) -> None:
+        """Refuse what its kind cannot do, and fill in what it is usually told."""
+        if self.kind not in _DEFAULTS:  # which only a program can say
+            raise Refused(f"must be one of {', '.join(_DEFAULTS)}", "kind")
+        for name, refuse in _SECRETS.items():
+            value: Secret | str | None = getattr(self, name)
+            if value is not None:
+                secret = Secret(value) if isinstance(value, str) else value  # built by hand
+                force_setattr(self, name, secret)
+                refuse(secret.reveal())
+        if not self.on:
+            force_setattr(self, "on", _DEFAULTS[self.kind])
+        self._refuse_other_kinds()
 
-    @model_validator(mode="after")
-    def _what_its_kind_needs(self) -> "AlertSettings":
+    def _refuse_other_kinds(self) -> None:
         if self.kind == "command":
             if self.command is None or self.url is not None or self.token is not None:
-                raise ValueError("must have `command`, and neither `url` nor `token`")
+                raise Refused("must have `command`, and neither `url` nor `token`")
         elif self.url is None or self.command is not None:
-            raise ValueError("must have `url`, and no `command`")
+            raise Refused("must have `url`, and no `command`")
         if Event.TEST in self.on:
-            raise ValueError("must not have `test` in `on`; everybody gets those")
+            raise Refused("must not have `test` in `on`; everybody gets those")
         if self.kind == "healthchecks" and self.token is not None:
-            raise ValueError("must have no `token`; the address is the secret")
+            raise Refused("must have no `token`; the address is the secret")
         if self.kind == "healthchecks" and not set(self.on) <= set(_PINGS):
-            raise ValueError(f"must have in `on` only what a ping can say: {', '.join(_PINGS)}")
-        return self
+            raise Refused(f"must have in `on` only what a ping can say: {', '.join(_PINGS)}")
 
     @property
     def label(self) -> str:
@@ -105,14 +83,37 @@ class AlertSettings(Section):
         return self.name or self.kind
 
 
-def no_label_twice(alerts: tuple[AlertSettings, ...]) -> tuple[AlertSettings, ...]:
+def _refuse_address(text: str) -> None:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isascii() or not text.isprintable() or " " in text:
+        raise Refused("must be an http:// or https:// address", "url")
+
+
+def _refuse_token(text: str) -> None:
+    if not text or not text.isascii() or not text.isprintable():
+        raise Refused("must be printable ASCII", "token")  # it becomes a line of a request
+
+
+def _refuse_command(text: str) -> None:
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = []
+    if not words or "\0" in text:
+        raise Refused("must be a program and its arguments, with quotes that pair", "command")
+
+
+_SECRETS = {"url": _refuse_address, "token": _refuse_token, "command": _refuse_command}
+
+
+def refuse_label_twice(alerts: tuple[AlertSettings, ...]) -> None:
     """Refuse two receivers of one name, which could not be told apart."""
     seen: set[str] = set()
     for alert in alerts:
         if alert.label in seen:
-            raise ValueError(f"{alert.label!r} is used twice; give each its own `name`")
+            raise Refused(f"{alert.label!r} is used twice; give each its own `name`", "alerts")
         seen.add(alert.label)
-    return alerts
-
-
-Alerts = Annotated[tuple[AlertSettings, ...], AfterValidator(no_label_twice)]

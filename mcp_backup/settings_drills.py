@@ -3,30 +3,26 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from msgspec import Meta
+
+from mcp_backup.settings_table import Filled, Section, shaped
 
 _COMPARISON = re.compile(r"(=|!=|<|<=|>|>=)\s*(-?\d+(?:\.\d+)?)")
 Number = int | float
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+Query = Annotated[str, shaped(r"(?s)\A(?=.*\S)[^\0]*\Z", "be a query", longest=10_000)]
+Expected = Annotated[bool | Number | str, Meta(extra={"must": "be a number or text in quotes"})]
 
 
-def _query(text: str) -> str:
-    if not text.strip() or "\0" in text:
-        raise ValueError("must be a query")
-    return text
-
-
-class CheckSettings(_Table):
+class CheckSettings(Section, frozen=True, kw_only=True):
     """A query on a restored database, and what its one value must be.
 
     `expect` is a number, a comparison such as ">= 100", or a text that the value must equal.
     """
 
-    query: Annotated[str, AfterValidator(_query), Field(max_length=10_000)]
-    expect: Number | str
+    query: Query
+    expect: Expected
 
     def holds(self, value: Number | str | None) -> bool:
         """Whether a value is as expected."""
@@ -48,15 +44,15 @@ def _compared(value: Number, operator: str, wanted: float) -> bool:
     return value > wanted or (operator == ">=" and value == wanted)
 
 
-class DrillSettings(_Table):
+class DrillSettings(Section, frozen=True, kw_only=True):
     """What a drill may take of a machine in use."""
 
-    minutes: Annotated[float, Field(gt=0, le=7 * 24 * 60)] = 60
-    niceness: Annotated[int, Field(ge=0, le=19)] = 10
-    check_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    minutes: Annotated[float, Meta(gt=0, le=7 * 24 * 60)] = 60
+    niceness: Annotated[int, Meta(ge=0, le=19)] = 10
+    check_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30
 
 
-class RecoverySettings(_Table):
+class RecoverySettings(Section, frozen=True, kw_only=True):
     """How a recovery goes on this installation.
 
     `start_order` names sources; those it leaves out come last, in the order of the settings.
@@ -64,7 +60,7 @@ class RecoverySettings(_Table):
     the runbook prints them, and nothing runs them by itself.
     """
 
-    start_order: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    start_order: tuple[Filled, ...] = ()
     stop: str = ""
     start: str = ""
     check: str = ""

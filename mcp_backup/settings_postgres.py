@@ -10,18 +10,47 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from msgspec import Meta
 from msgspec.structs import replace
-from pydantic import AfterValidator, BaseModel, Field
 
+from mcp_backup.settings_table import Refused, Repeated, shaped
 from mcp_backup.sources.source import SourceSpec
 
 _PLACE = ("service", "host", "port", "dbname", "user")
 _OF_SERVERS = (*_PLACE, "dsn", "bin_dir", "password_command", "maintenance_dbname", "drill_dsn")
 _SECRET = ("password", "passfile", "sslpassword")
-_NAMED = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+
+Named = Annotated[
+    str,
+    shaped(r"\A[^\x00-\x1f]+\Z", "be text on one line", shortest=1, longest=200),
+]
+Absolute = Annotated[str, shaped(r"\A/", "be an absolute path")]
 
 
-def _location(dsn: str) -> str:
+class ServerFields(Repeated, frozen=True, kw_only=True):
+    """The fields that only databases of servers have; without them, all are `None`."""
+
+    service: Named | None = None
+    host: Named | None = None
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    dbname: Named | None = None
+    user: Named | None = None
+    dsn: str | None = None
+    bin_dir: Absolute | None = None
+    password_command: Named | None = None
+    maintenance_dbname: Named | None = None  # "postgres"
+    drill_dsn: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse addresses that are none, or hold a password."""
+        super().__post_init__()
+        for name in ("dsn", "drill_dsn"):
+            dsn = getattr(self, name)
+            if dsn is not None:
+                _refuse_dsn(dsn, name)
+
+
+def _refuse_dsn(dsn: str, name: str) -> None:
     """Refuse a DSN with a password in it, or one that is no address of one database."""
     try:
         parts = urlsplit(dsn)
@@ -32,56 +61,35 @@ def _location(dsn: str) -> str:
     except ValueError:
         secret, usable = False, False
     if secret:
-        raise ValueError(
-            "must not hold a password; put it into ~/.pgpass, a service file or `password_command`"
+        raise Refused(
+            "must not hold a password; put it into ~/.pgpass, a service file or `password_command`",
+            name,
         )
     if not usable:
-        raise ValueError("must be postgresql://USER@HOST:PORT/DATABASE, without a password")
-    return dsn
-
-
-def _absolute(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("must be an absolute path")
-    return path
-
-
-class ServerFields(BaseModel):
-    """The fields that only databases of servers have."""
-
-    service: _NAMED | None = None
-    host: _NAMED | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    dbname: _NAMED | None = None
-    user: _NAMED | None = None
-    dsn: Annotated[str, AfterValidator(_location)] | None = None
-    bin_dir: Annotated[str, AfterValidator(_absolute)] | None = None
-    password_command: _NAMED | None = None
-    maintenance_dbname: _NAMED = "postgres"
-    drill_dsn: Annotated[str, AfterValidator(_location)] | None = None
+        raise Refused("must be postgresql://USER@HOST:PORT/DATABASE, without a password", name)
 
 
 def complete(fields: ServerFields) -> None:
     """Refuse what does not name one database, or names it twice.
 
     Raises:
-        ValueError: says what it must have.
+        Refused: says what it must have.
     """
     if fields.dsn is not None:
         if twice := [name for name in _PLACE if getattr(fields, name) is not None]:
-            raise ValueError(f"must have `dsn` or `{twice[0]}`, not both")
+            raise Refused(f"must have `dsn` or `{twice[0]}`, not both")
     elif fields.dbname is None:
-        raise ValueError("must have `dbname`, the database's name on its server, or `dsn`")
+        raise Refused("must have `dbname`, the database's name on its server, or `dsn`")
 
 
 def refuse_stray(fields: ServerFields) -> None:
     """Refuse fields of servers where the database is a file.
 
     Raises:
-        ValueError: names one.
+        Refused: names one.
     """
-    if stray := [name for name in _OF_SERVERS if name in fields.model_fields_set]:
-        raise ValueError(f'must not have `{stray[0]}` unless its `kind` is "postgres"')
+    if stray := [name for name in _OF_SERVERS if getattr(fields, name) is not None]:
+        raise Refused(f'must not have `{stray[0]}` unless its `kind` is "postgres"')
 
 
 def options(fields: ServerFields) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def options(fields: ServerFields) -> dict[str, Any]:
         "connection": connection(fields),
         "bin_dir": fields.bin_dir,
         "password_command": fields.password_command,
-        "maintenance_dbname": fields.maintenance_dbname,
+        "maintenance_dbname": fields.maintenance_dbname or "postgres",
         "drill": _of_dsn(fields.drill_dsn) if fields.drill_dsn else None,
     }
 

@@ -1,110 +1,60 @@
-"""The tables of the settings file, each frozen and closed to keys it does not know.
+"""The tables of the settings file that are about sources, rhythm and keeping.
 
 Paths are absolute by the time they arrive here: `settings.py` knows what they are relative to.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from msgspec import Meta
+from msgspec.structs import force_setattr
 
-from mcp_backup.cron import Cron
 from mcp_backup.settings_drills import CheckSettings
 from mcp_backup.settings_postgres import ServerFields, address, complete, refuse_stray
 from mcp_backup.settings_postgres import options as server_options
+from mcp_backup.settings_table import (
+    Filled,
+    Pattern,
+    Refused,
+    Repeated,
+    Section,
+    SourceName,
+    UsablePath,
+    shaped,
+)
 from mcp_backup.sources.source import Component, SourceSpec
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _DUCKDB_MAGIC = b"DUCK"  # after an 8-byte checksum
 
+_HOUR = r"([01]\d|2[0-3]):[0-5]\d"
+_DAY = "(mon|tues|wednes|thurs|fri|satur|sun)day"
 
-def _source_name(name: str) -> str:
-    # it becomes a directory in every snapshot, and an argument on command lines
-    allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
-    if not name or len(name) > 100 or name[0] in ".-" or not set(name) <= allowed:
-        raise ValueError(
-            "must be 1 to 100 letters, digits, '.', '_' or '-', and not begin with '.' or '-'"
-        )
-    return name
-
-
-def _usable_path(value: object) -> object:
-    if isinstance(value, str) and (not value.strip() or "\0" in value):
-        raise ValueError("must be a path")
-    return value
-
-
-def _pattern(pattern: str) -> str:
-    if not pattern or pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
-        raise ValueError("must be a pattern below `root`: not absolute, without `..`")
-    return pattern
-
-
-def _timezone(name: str) -> str:
-    if name != "local":
-        try:
-            ZoneInfo(name)
-        except (OSError, ValueError, LookupError):
-            raise ValueError(
-                'must be "local" or a zone this machine knows, such as "Europe/Oslo"'
-            ) from None
-    return name
-
-
-def _cron(text: str) -> str:
-    Cron.parse(text)
-    return text
-
-
-def _never(value: object) -> object:
-    return None if value == "never" else value
-
-
-SourceName = Annotated[str, AfterValidator(_source_name)]
-UsablePath = Annotated[Path, BeforeValidator(_usable_path)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
-Filled = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-TimeOfDay = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+Location = Annotated[str, shaped(r"(?s)\A(?=.*\S)[^\0]*\Z", "be a path")]
+Count = Annotated[int, Meta(ge=0)]
+Hours = Annotated[float, Meta(gt=0)]
+TimeOfDay = Annotated[str, shaped(rf"\A({_HOUR}|never)\Z", 'be a time such as "02:00"')]
 WeekTime = Annotated[
-    str,
-    Field(pattern=r"^(mon|tues|wednes|thurs|fri|satur|sun)day ([01]\d|2[0-3]):[0-5]\d$"),
+    str, shaped(rf"\A({_DAY} {_HOUR}|never)\Z", 'be a day and time such as "sunday 03:00"')
 ]
 
-Interval = Annotated[str, Field(pattern=r"^([1-9]|[1-9]\d{1,3})[mhd]$")]
 
-
-class Section(BaseModel):
-    """A table of the settings: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class RepositorySettings(Section):
+class RepositorySettings(Section, frozen=True, kw_only=True):
     """Where backups are kept and what opens them. A local `location` is an absolute path."""
 
-    location: Annotated[Filled, BeforeValidator(_usable_path)]
+    location: Location
     password_file: UsablePath | None = None
     password_command: Filled | None = None
     append_only: bool = False  # this machine adds backups and deletes none
 
-    @model_validator(mode="after")
-    def _one_password(self) -> "RepositorySettings":
+    def __post_init__(self) -> None:
+        """Refuse two passwords."""
         if self.password_file and self.password_command:
-            raise ValueError("must have `password_file` or `password_command`, not both")
-        return self
+            raise Refused("must have `password_file` or `password_command`, not both")
 
 
-class RetentionSettings(Section):
+class RetentionSettings(Section, frozen=True, kw_only=True):
     """How many backups of each tier are kept, and how many of each source at least."""
 
     daily: Count = 30
@@ -113,79 +63,78 @@ class RetentionSettings(Section):
     minimum: Count = 3
 
 
-class ScheduleSettings(Section):
+class ScheduleSettings(Section, frozen=True, kw_only=True):
     """When backups are made by themselves; each day's reads what changed, each week's all.
 
     "never" leaves one of them out, and is `None` here.
     """
 
     enabled: bool = True
-    timezone: Annotated[str, AfterValidator(_timezone)] = "local"
-    daily: Annotated[TimeOfDay | None, BeforeValidator(_never)] = "02:00"
-    weekly: Annotated[WeekTime | None, BeforeValidator(_never)] = "sunday 03:00"
-    drill: Annotated[WeekTime | None, BeforeValidator(_never)] = "sunday 04:00"
+    timezone: str = "local"
+    daily: TimeOfDay | None = "02:00"
+    weekly: WeekTime | None = "sunday 03:00"
+    drill: WeekTime | None = "sunday 04:00"
+
+    def __post_init__(self) -> None:
+        """Refuse zones that this machine does not know, and make "never" `None`."""
+        if self.timezone != "local":
+            try:
+                ZoneInfo(self.timezone)
+            except (OSError, ValueError, LookupError):
+                raise Refused(
+                    'must be "local" or a zone this machine knows, such as "Europe/Oslo"',
+                    "timezone",
+                ) from None
+        for name in ("daily", "weekly", "drill"):
+            if getattr(self, name) == "never":
+                force_setattr(self, name, None)
 
 
-class Repeated(Section):
-    """A source that may be backed up more often than the schedule says."""
-
-    every: Interval | None = None
-    cron: Annotated[str, AfterValidator(_cron)] | None = None
-
-    @model_validator(mode="after")
-    def _one_rhythm(self) -> Self:
-        if self.every and self.cron:
-            raise ValueError("must have `every` or `cron`, not both")
-        return self
-
-
-class ObjectivesSettings(Section):
+class ObjectivesSettings(Section, frozen=True, kw_only=True):
     """How much may be lost, and how long getting it back may take, in hours."""
 
-    rpo_hours: Annotated[float, Field(gt=0)] = 24
-    rto_hours: Annotated[float, Field(gt=0)] = 4
+    rpo_hours: Hours = 24
+    rto_hours: Hours = 4
 
 
-class DatabaseSettings(Repeated, ServerFields):
+class DatabaseSettings(ServerFields, frozen=True, kw_only=True):
     """One database. Without a `kind`, the file's header tells; one of a server has no `path`."""
 
     name: SourceName
-    path: UsablePath
+    path: UsablePath | None = None
     kind: Literal["sqlite", "duckdb", "postgres"] | None = None
     exclude_tables: tuple[Filled, ...] = ()
     checks: tuple[CheckSettings, ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_path_of_a_server(cls, values: object) -> object:
-        if not isinstance(values, Mapping) or values.get("kind") != "postgres":
-            return values
-        if "path" in values:
-            raise ValueError('must not have `path`: its `kind` is "postgres"; use `dbname`')
-        return {**values, "path": Path("/")}  # which nobody reads
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        (complete if self.kind == "postgres" else refuse_stray)(self)
-        return self
+    def __post_init__(self) -> None:
+        """Refuse what is not one database, of a file or of a server."""
+        super().__post_init__()
+        if self.kind == "postgres":
+            if self.path is not None:
+                raise Refused('must not have `path`: its `kind` is "postgres"; use `dbname`')
+            complete(self)
+        else:
+            if self.path is None:
+                raise Refused("is missing", "path")
+            refuse_stray(self)
 
     def spec(self) -> SourceSpec:
         """Return the source; reads the file's first bytes when `kind` is left out."""
-        if self.kind == "postgres":
+        if self.path is None:
             words = server_options(self) | {"exclude_tables": list(self.exclude_tables)}
             where = address(words["connection"])
-            return SourceSpec(self.name, Component.DATABASES, self.kind, where, words)
+            return SourceSpec(self.name, Component.DATABASES, "postgres", where, words)
         kind = self.kind or _kind_of(self.path)
         options = {"exclude_tables": list(self.exclude_tables)}
         return SourceSpec(self.name, Component.DATABASES, kind, str(self.path), options)
 
 
-class ConfigSettings(Repeated):
+class ConfigSettings(Repeated, frozen=True, kw_only=True):
     """One set of files: what `include` matches below `root` and `exclude` does not."""
 
     name: SourceName
     root: UsablePath
-    include: Annotated[tuple[Pattern, ...], Field(min_length=1)]
+    include: Annotated[tuple[Pattern, ...], Meta(min_length=1)]
     exclude: tuple[Pattern, ...] = ()
 
     def spec(self) -> SourceSpec:
@@ -194,13 +143,13 @@ class ConfigSettings(Repeated):
         return SourceSpec(self.name, Component.CONFIG, "files", str(self.root), options)
 
 
-class RestoreSettings(Section):
+class RestoreSettings(Section, frozen=True, kw_only=True):
     """How a restore is agreed to, and what it leaves behind."""
 
     confirmation: Literal["human", "elicit", "token"] = "human"
-    plan_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
+    plan_minutes: Annotated[int, Meta(ge=1, le=7 * 24 * 60)] = 60
     scratch: UsablePath | None = None
-    undo_keep: Annotated[int, Field(ge=1)] = 5
+    undo_keep: Annotated[int, Meta(ge=1)] = 5
 
 
 def _kind_of(path: Path) -> str:

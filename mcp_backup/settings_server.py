@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+import msgspec
+from msgspec import Meta
+from msgspec.structs import force_setattr
 
-from mcp_backup.settings_sections import Filled, Section, UsablePath
+from mcp_backup.settings_table import Filled, Refused, Section, UsablePath, shaped
 
 Scope = Literal["read", "backup", "restore", "admin"]
 ALL_SCOPES: tuple[Scope, ...] = ("read", "backup", "restore", "admin")
@@ -13,31 +15,26 @@ Algorithm = Literal[
 ]
 
 
-def _origin(text: str) -> str:
-    scheme, apart, rest = text.partition("://")
-    if scheme not in ("http", "https") or not apart or not rest or set(rest) & set("/?#@ *"):
-        raise ValueError('must be an origin such as "https://app.example"')
-    return text.lower()
+HostName = Annotated[
+    str,
+    shaped(
+        r"\A(?:\[[^/?#@ *,]*|[^:/?#@ *,]+)\Z",
+        'be a host name such as "backup.example", without a port',
+    ),
+]
+Origin = Annotated[
+    str, shaped(r"\Ahttps?://[^/?#@ *]+\Z", 'be an origin such as "https://app.example"')
+]
+WebAddress = Annotated[
+    str,
+    shaped(
+        r"\A(?:https://|http://127\.0\.0\.1|http://localhost|http://\[::1\])",
+        "begin with https://; http:// is for this machine only",
+    ),
+]
 
 
-def _host(text: str) -> str:
-    if not text or set(text) & set("/?#@ *,") or (":" in text and not text.startswith("[")):
-        raise ValueError('must be a host name such as "backup.example", without a port')
-    return text.lower().strip("[]")
-
-
-def _web(text: str) -> str:
-    if not text.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
-        raise ValueError("must begin with https://; http:// is for this machine only")
-    return text
-
-
-HostName = Annotated[str, AfterValidator(_host)]
-Origin = Annotated[str, AfterValidator(_origin)]
-WebAddress = Annotated[str, AfterValidator(_web)]
-
-
-class OAuthSettings(Section):
+class OAuthSettings(Section, frozen=True, kw_only=True):
     """Whose access tokens are accepted. Only tokens signed with a public key can be.
 
     `scopes` says which of our scopes each of the issuer's stands for; without, the same names.
@@ -47,17 +44,16 @@ class OAuthSettings(Section):
     audience: Filled
     jwks_url: WebAddress | None = None
     jwks_file: UsablePath | None = None
-    algorithms: Annotated[tuple[Algorithm, ...], Field(min_length=1)] = ("RS256", "ES256")
-    scopes: dict[str, tuple[Scope, ...]] = Field(default_factory=dict)
+    algorithms: Annotated[tuple[Algorithm, ...], Meta(min_length=1)] = ("RS256", "ES256")
+    scopes: dict[str, tuple[Scope, ...]] = msgspec.field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _one_place_for_keys(self) -> "OAuthSettings":
+    def __post_init__(self) -> None:
+        """Refuse no place for keys, and two."""
         if (self.jwks_url is None) == (self.jwks_file is None):
-            raise ValueError("must have either `jwks_url` or `jwks_file`")
-        return self
+            raise Refused("must have either `jwks_url` or `jwks_file`")
 
 
-class ServerSettings(Section):
+class ServerSettings(Section, frozen=True, kw_only=True):
     """Where the HTTP server listens, who may talk to it, and what clients may do.
 
     `scopes` are those of a client that shows no token: on stdio, and over HTTP on this machine
@@ -65,18 +61,21 @@ class ServerSettings(Section):
     """
 
     host: Filled = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8765
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8765
     allowed_hosts: tuple[HostName, ...] = ()
     allowed_origins: tuple[Origin, ...] = ()
     scopes: tuple[Scope, ...] = ("read", "backup", "restore")
     trusted_proxies: tuple[Filled, ...] = ()
     tls_cert: UsablePath | None = None
     tls_key: UsablePath | None = None
-    max_calls: Annotated[int, Field(ge=1, le=1000)] = 32
+    max_calls: Annotated[int, Meta(ge=1, le=1000)] = 32
     oauth: OAuthSettings | None = None
 
-    @model_validator(mode="after")
-    def _both_of_tls(self) -> "ServerSettings":
+    def __post_init__(self) -> None:
+        """Refuse half of TLS, and write hosts and origins as browsers do: small, without []."""
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("must have both `tls_cert` and `tls_key`, or neither")
-        return self
+            raise Refused("must have both `tls_cert` and `tls_key`, or neither")
+        hosts = tuple(host.lower().strip("[]") for host in self.allowed_hosts)
+        force_setattr(self, "allowed_hosts", hosts)
+        origins = tuple(origin.lower() for origin in self.allowed_origins)
+        force_setattr(self, "allowed_origins", origins)

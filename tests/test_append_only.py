@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from msgspec import structs
 
 from mcp_backup import keyring
 from mcp_backup.engine import Engine
@@ -14,6 +14,7 @@ from mcp_backup.errors import RepositoryLocked, StoreDenied
 from mcp_backup.forgetting import forget, prune
 from mcp_backup.place import Place
 from mcp_backup.repository.locks import locked
+from mcp_backup.secret import Secret
 from mcp_backup.store.local import LocalStore
 from mcp_backup.verbs import BackupType, CreateRequest, Level
 from mcp_backup.verbs_restores import RestoreRequest
@@ -27,8 +28,8 @@ CONFIG = CreateRequest(BackupType.CONFIG)
 async def system(tmp_path: Path) -> System:
     made = await make_system(tmp_path / "live", rows=3)
     settings = made.settings
-    repository = settings.repository.model_copy(update={"append_only": True})
-    return System(made.root, settings.model_copy(update={"repository": repository}))
+    repository = structs.replace(settings.repository, append_only=True)
+    return System(made.root, structs.replace(settings, repository=repository))
 
 
 @asynccontextmanager
@@ -51,7 +52,7 @@ async def test_backups_are_added_and_nothing_but_locks_is_deleted(system: System
         assert (await engine.verify(first.backup_id, Level.DATA)).ok
         plan = await engine.plan_restore(RestoreRequest(second.backup_id, target="scratch"))
         assert (await engine.restore(plan.plan_id)).targets
-        added = await keyring.add(engine, SecretStr("another"), Place("h", "u", {}), generated=True)
+        added = await keyring.add(engine, Secret("another"), Place("h", "u", {}), generated=True)
         refused: list[Callable[[], Awaitable[object]]] = [
             lambda: forget(engine),
             lambda: prune(engine),

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import anyio
 import pytest
-from pydantic import SecretStr
 
 import mcp_backup
 from mcp_backup import (
@@ -25,6 +24,7 @@ from mcp_backup import (
     news,
 )
 from mcp_backup.errors import NothingBackedUp, SettingsInvalid, UsageError
+from mcp_backup.secret import Secret
 from tests.alerts.receiver import receiver
 
 
@@ -227,7 +227,7 @@ def test_what_goes_wrong_in_a_call_or_in_the_schedule_is_told(
     database = cwd / "akosha/data/memories.db"
     with receiver() as http:
         manager = EcosystemBackupManager(
-            alerts=[AlertSettings(kind="webhook", url=SecretStr(http.url))]
+            alerts=[AlertSettings(kind="webhook", url=Secret(http.url))]
         )
         manager.register_database(DatabaseBackupConfig("akosha", database))
         assert anyio.run(manager.create_backup).status is BackupStatus.COMPLETED

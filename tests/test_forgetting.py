@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from mcp_backup.engine import Engine
 from mcp_backup.errors import IntegrityError, ObjectMissing
@@ -44,7 +45,7 @@ class Days:
 @asynccontextmanager
 async def days(root: Path, retention: RetentionSettings = ONE_DAY) -> AsyncIterator[Days]:
     made = await make_system(root)
-    system = System(root, made.settings.model_copy(update={"retention": retention}))
+    system = System(root, structs.replace(made.settings, retention=retention))
     aged(system.project)
     clock = FrozenClock()
     async with system.engine(clock) as engine:

@@ -28,7 +28,13 @@ FUNCTION_LINES = 50  # without its docstring
 SOURCE = {"sources.source"}  # the protocol and its data, not the kinds
 SETTINGS = {"settings", "settings_alerts", "settings_sections", "settings_wording", "password"}
 SETTINGS |= {"settings_postgres", "settings_workflows", "settings_drills", "settings_server"}
-SETTINGS |= {"settings_environment"}
+SETTINGS |= {
+    "settings_environment",
+    "settings_table",
+    "settings_shape",
+    "settings_mistakes",
+    "secret",
+}
 HISTORY = {"history", "history_facts", "history_file", "history_queries"}
 VERBS = {"engine", "catalog", "export", "opening", "place", "doctor", "recording", "outcomes"}
 VERBS |= {
@@ -198,8 +204,7 @@ ONLY_IN: dict[str, set[str]] = {  # each library has a seam, and nobody above it
     "cryptography": {"format"},
     "zstandard": {"format"},
     "platformdirs": SETTINGS,
-    "pydantic_settings": SETTINGS,
-    "pydantic": SETTINGS | TERMINAL | {"server", "ecosystem"} | VERBS | KEYS,
+    "pydantic": {"server"},
     "mcp": {"server", "cli", "sources"},
     "starlette": {"server"},
     "uvicorn": {"server"},

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import SecretStr
 
 from mcp_backup.cli.app import run
 from mcp_backup.errors import UsageError
 from mcp_backup.metrics import exposition, measured, unopened, write_textfile
 from mcp_backup.place import utc_now
+from mcp_backup.secret import Secret
 from mcp_backup.settings_alerts import AlertSettings
 from mcp_backup.verbs import CreateRequest
 from tests.system import System, make_system
@@ -77,9 +78,9 @@ async def test_an_old_backup_is_failing(system: System) -> None:
 
 
 async def test_receivers_have_their_count_of_pending_alerts(system: System) -> None:
-    url = SecretStr("http://127.0.0.1:1/t0ken")
+    url = Secret("http://127.0.0.1:1/t0ken")
     alert = AlertSettings(kind="webhook", url=url, name="phone")
-    settings = system.settings.model_copy(update={"alerts": (alert,)})
+    settings = structs.replace(system.settings, alerts=(alert,))
     async with System(system.root, settings).engine() as engine:
         text = exposition(await measured(engine))
     assert samples(text)["alerts_pending phone"] == 0

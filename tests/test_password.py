@@ -20,7 +20,7 @@ def refusal(file: Path | None, command: str | None = None, **environ: str) -> st
 
 
 def password(file: Path | None, command: str | None = None, **environ: str) -> str:
-    return resolve_password(file, command, environ, None).get_secret_value()
+    return resolve_password(file, command, environ, None).reveal()
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_command_runs_without_a_shell_beside_the_settings_and_with_the_environ
     )
     settings = load_settings(tmp_path / "mcp-backup.toml", {}, Path("/"))
     found = repository_password(settings, {"MINE": "told"})
-    assert found.get_secret_value() == f"{tmp_path} told $MINE"
+    assert found.reveal() == f"{tmp_path} told $MINE"
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:

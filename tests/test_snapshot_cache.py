@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from mcp_backup import snapshot_cache as module
 from mcp_backup.format.crypto import Sealer
@@ -38,7 +39,7 @@ async def system(tmp_path: Path, clock: FrozenClock, monkeypatch: pytest.MonkeyP
 async def filled(root: Path, clock: FrozenClock) -> System:
     made = await make_system(root, rows=1)
     files = ConfigSettings(name="project", root=root / "project", include=("*.toml",))
-    system = System(root, made.settings.model_copy(update={"config": (files,)}))
+    system = System(root, structs.replace(made.settings, config=(files,)))
     async with system.engine(clock) as engine:
         for _ in range(BACKUPS):
             clock.advance(timedelta(days=1))

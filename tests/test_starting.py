@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 _SERVERS = {"mcp", "starlette", "uvicorn", "httpx2", "jwt", "apscheduler"}
-_LIBRARIES = {"pydantic_settings", "duckdb", "apsw", "psycopg", "prometheus_client", "rich"}
+_MODELS = {"pydantic", "pydantic_core", "annotated_types"}
+_LIBRARIES = {"duckdb", "apsw", "psycopg", "prometheus_client", "rich"}
 
 _PROGRAM = """
 import sys

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from msgspec import structs
 
 from mcp_backup.alerts.alerts import Alerts
 from mcp_backup.engine import Engine
 from mcp_backup.errors import NothingBackedUp, RepositoryMissing, UnknownBackup
 from mcp_backup.history import Asker, RunSource, Totals, asked_by
 from mcp_backup.repository.locks import locked
+from mcp_backup.secret import Secret
 from mcp_backup.server.status_reply import StatusReply, status_summary
 from mcp_backup.settings_alerts import AlertSettings
 from mcp_backup.slots import schedules_of, slots
@@ -48,9 +49,7 @@ def clock() -> Clock:
 async def system(tmp_path: Path) -> System:
     made = await make_system(tmp_path / "system", rows=5)
     settings = made.settings
-    quiet = settings.model_copy(
-        update={"schedule": settings.schedule.model_copy(update={"enabled": False})}
-    )
+    quiet = structs.replace(settings, schedule=structs.replace(settings.schedule, enabled=False))
     return System(made.root, quiet)
 
 
@@ -257,8 +256,8 @@ async def test_a_clock_that_ran_ahead_is_said(engine: Engine, clock: Clock) -> N
 async def test_databases_that_no_source_covers_are_named(system: System) -> None:
     other = system.root / "forgotten.db"
     other.write_bytes(system.notes.read_bytes())
-    system.settings._file = system.root / "mcp-backup.toml"
-    async with system.engine() as engine:
+    settings = structs.replace(system.settings, file=system.root / "mcp-backup.toml")
+    async with System(system.root, settings).engine() as engine:
         report = await status(engine)
     assert f"database {other}" in report.unprotected
     assert f"database {system.notes}" not in report.unprotected
@@ -293,8 +292,8 @@ async def test_what_is_not_a_backup_does_not_make_a_source_young(
 async def test_an_alert_that_could_not_be_delivered_puts_it_at_risk_and_is_named(
     system: System, clock: Clock
 ) -> None:
-    nobody = AlertSettings(kind="webhook", url=SecretStr("http://127.0.0.1:1/t0ken"), name="phone")
-    settings = system.settings.model_copy(update={"alerts": (nobody,)})
+    nobody = AlertSettings(kind="webhook", url=Secret("http://127.0.0.1:1/t0ken"), name="phone")
+    settings = structs.replace(system.settings, alerts=(nobody,))
     alerts = Alerts(settings, clock, {}, host="here")
     async with System(system.root, settings).engine(clock) as engine:
         await engine.create(QUICK)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from mcp_backup.errors import BackupError
 from mcp_backup.repository.check import check
@@ -64,7 +65,7 @@ async def test_a_lie_at_any_call_of_a_prune_costs_no_snapshot_anything() -> None
 async def system(tmp_path: Path) -> System:
     """One set of files, and a repository with two backups of them, which differ."""
     made = await make_system(tmp_path / "live", rows=1)
-    settings: Settings = made.settings.model_copy(update={"databases": ()})
+    settings: Settings = structs.replace(made.settings, databases=())
     system = System(made.root, settings)
     async with system.engine() as engine:
         await engine.create(REQUEST)

@@ -74,13 +74,13 @@ async def send(
 
 def _url(settings: AlertSettings) -> str:
     assert settings.url is not None
-    return settings.url.get_secret_value()
+    return settings.url.reveal()
 
 
 def _authorization(settings: AlertSettings) -> dict[str, str]:
     if settings.token is None:
         return {}
-    return {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
+    return {"Authorization": f"Bearer {settings.token.reveal()}"}
 
 
 def _ping(url: str, event: Event) -> str:
@@ -159,7 +159,7 @@ async def _run(
     clean = {name: value.replace("\0", "") for name, value in facts.items()}
     try:
         process = await anyio.open_process(
-            shlex.split(settings.command.get_secret_value()),
+            shlex.split(settings.command.reveal()),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

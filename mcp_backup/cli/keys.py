@@ -13,7 +13,6 @@ from typing import Annotated, Literal, TypeVar
 import anyio
 import typer
 from msgspec import Struct
-from pydantic import SecretStr
 
 from mcp_backup import keyring, recovery_kit
 from mcp_backup.cli.session import Session, session
@@ -23,6 +22,7 @@ from mcp_backup.opening import write_new_password
 from mcp_backup.password import resolve_password
 from mcp_backup.place import Place
 from mcp_backup.recovery_kit import KitMade, KitProof
+from mcp_backup.secret import Secret
 from mcp_backup.terminal import count, moment, table
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def _add(this: Session, file: Path | None, generate: Path | None) -> None:
     this.terminal.result(change, _changed(change))
 
 
-def _generated(this: Session, file: Path) -> SecretStr:
+def _generated(this: Session, file: Path) -> Secret:
     path = this.surroundings.cwd / file.expanduser()
     try:
         return write_new_password(path)
@@ -119,7 +119,7 @@ def _generated(this: Session, file: Path) -> SecretStr:
         ) from error
 
 
-def _given(this: Session, file: Path | None) -> SecretStr:
+def _given(this: Session, file: Path | None) -> Secret:
     """Read the new password from the file, or ask the person for it twice."""
     if file is not None:
         path = this.surroundings.cwd / file.expanduser()
@@ -144,7 +144,7 @@ def _given(this: Session, file: Path | None) -> SecretStr:
             "the two differ" if typed else "an empty password opens nothing",
             hint="Try again. Nothing was added.",
         )
-    return SecretStr(typed)
+    return Secret(typed)
 
 
 def _asked(this: Session, question: str) -> str:

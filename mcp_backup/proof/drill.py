@@ -191,7 +191,7 @@ class _Timer:
 
 
 def _password(settings: Settings, engine: Engine) -> str:
-    return repository_password(settings, engine.environ).get_secret_value()
+    return repository_password(settings, engine.environ).reveal()
 
 
 def _blank(chosen: Chosen) -> DrilledSource:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from mcp_backup.alerts.alert import RunFacts, SourceFacts
 from mcp_backup.alerts.alerts import Alerts
 from mcp_backup.alerts.sending import Patience
+from mcp_backup.secret import Secret
 from mcp_backup.settings import Settings
 from mcp_backup.settings_alerts import AlertSettings
 from mcp_backup.settings_sections import DatabaseSettings, RepositorySettings
@@ -65,7 +65,7 @@ def http() -> Iterator[Receiver]:
 
 
 def told(kind: Any, url: str, **more: Any) -> AlertSettings:
-    return AlertSettings(kind=kind, url=SecretStr(url), **more)
+    return AlertSettings(kind=kind, url=Secret(url), **more)
 
 
 def backup(outcome: str = "stored", *, scheduled: bool = True, suspect: str = "") -> RunFacts:

@@ -11,10 +11,10 @@ from time import monotonic
 
 import anyio
 import pytest
-from pydantic import SecretStr
 
 from mcp_backup.alerts.alert import RunFacts
 from mcp_backup.alerts.alerts import outbox_of
+from mcp_backup.secret import Secret
 from mcp_backup.settings_alerts import AlertSettings, Event
 from tests.alerts.conftest import QUICK, USUAL, Desk, backup, standing, told
 from tests.alerts.receiver import Receiver
@@ -223,7 +223,7 @@ async def test_the_delivering_task_sends_what_is_queued_as_it_comes(
 
 
 def command(line: str) -> AlertSettings:
-    return AlertSettings(kind="command", command=SecretStr(line))
+    return AlertSettings(kind="command", command=Secret(line))
 
 
 def python(code: str) -> AlertSettings:

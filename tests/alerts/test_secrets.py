@@ -5,6 +5,7 @@ import logging
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mcp_backup.errors import SettingsInvalid
@@ -35,7 +36,10 @@ async def test_no_log_file_or_answer_has_a_secret(
         await alerts.deliver()
     assert len(http.got) == 3  # the others wait for the one that is refused
     shown = caplog.text + repr(receivers) + repr(desk.settings(*receivers))
-    shown += repr(await alerts.pending()) + desk.settings(*receivers).model_dump_json()
+    shown += (
+        repr(await alerts.pending())
+        + msgspec.json.encode(desk.settings(*receivers), enc_hook=str).decode()
+    )
     assert "alert not delivered: receiver=pings" in shown
     assert SECRET not in shown
     kept = [path.read_bytes() for path in desk.root.rglob("*") if path.is_file()]

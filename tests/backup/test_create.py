@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio import to_thread
+from msgspec import structs
 
 from mcp_backup.errors import NothingBackedUp, StoreFull, UnknownSource
 from mcp_backup.place import Place
@@ -113,10 +114,8 @@ async def test_other_exclusions_make_another_image_though_the_file_did_not_chang
     async with system.engine() as engine:
         await engine.create(CreateRequest())
     first, *others = system.settings.databases
-    changed = system.settings.model_copy(
-        update={
-            "databases": (first.model_copy(update={"exclude_tables": ("notes",)}), *others),
-        }
+    changed = structs.replace(
+        system.settings, databases=(structs.replace(first, exclude_tables=("notes",)), *others)
     )
     async with System(system.root, changed).engine() as engine:
         report = await engine.create(CreateRequest(BackupType.INCREMENTAL))

@@ -19,6 +19,7 @@ from typing import cast
 
 import anyio
 from anyio import to_thread
+from msgspec import structs
 
 from mcp_backup.settings_sections import RepositorySettings
 from mcp_backup.store.local import LocalStore
@@ -62,14 +63,13 @@ def system_in(root: Path, place: Path) -> Branch:
     settings = settings_of(root)
     return Branch(
         root,
-        settings.model_copy(
-            update={
-                "databases": settings.databases[:1],
-                "repository": RepositorySettings(
-                    location=str(place / "repository"), password_file=root / "backups.key"
-                ),
-                "state_dir": place / "state",
-            }
+        structs.replace(
+            settings,
+            databases=settings.databases[:1],
+            repository=RepositorySettings(
+                location=str(place / "repository"), password_file=root / "backups.key"
+            ),
+            state_dir=place / "state",
         ),
     )
 

@@ -19,6 +19,7 @@ from typing import Any
 from blake3 import blake3
 
 from mcp_backup.settings import Settings
+from mcp_backup.settings_table import checked
 from mcp_backup.sources.duckdb import content_digest
 from mcp_backup.sources.glance import SETTLED_NS
 from tests.duckdb.ducks import left_open, make, run
@@ -59,7 +60,7 @@ class World:
     def _system(self, sources: Mapping[str, Any]) -> System:
         where = {"location": str(self.root / "backups"), "password_file": self.root / "backups.key"}
         settings = {"repository": where, "state_dir": self.root / "state", **sources}
-        return System(self.live, Settings.model_validate(settings))
+        return System(self.live, checked(Settings, settings))
 
     def sources(self) -> dict[str, Any]:
         raise NotImplementedError

@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from mcp_backup import keyring
 from mcp_backup.errors import RepositoryError, SettingsInvalid, UsageError, WrongPassword
@@ -13,6 +12,7 @@ from mcp_backup.kit_record import kit_diagnosis
 from mcp_backup.place import Place
 from mcp_backup.recovery_kit import compose, make_kit, prove, read_kit
 from mcp_backup.recovery_page import html_page, text_page
+from mcp_backup.secret import Secret
 from mcp_backup.verbs import BackupType, CreateRequest
 from tests.interop.conftest import Restic
 from tests.system import System, bodies, make_system
@@ -33,7 +33,7 @@ async def test_restic_lists_and_opens_the_same_keys(
     (tmp_path / "password").write_text("made by restic\n")
     theirs("key", "add", "--new-password-file", tmp_path / "password")
     async with system.engine() as engine:
-        added = await keyring.add(engine, SecretStr("added by us"), HERE, generated=True)
+        added = await keyring.add(engine, Secret("added by us"), HERE, generated=True)
         assert added.keys == 3
         ours = await keyring.list_keys(engine)
         listed = theirs.json("key", "list")
@@ -54,11 +54,11 @@ async def test_the_key_in_use_and_the_only_key_are_not_removed(system: System) -
         (only,) = await keyring.list_keys(engine)
         with pytest.raises(UsageError, match="the only one"):
             await keyring.remove(engine, only.key_id)
-        added = await keyring.add(engine, SecretStr("another"), HERE, generated=True)
+        added = await keyring.add(engine, Secret("another"), HERE, generated=True)
         with pytest.raises(UsageError, match="the one in use"):
             await keyring.remove(engine, only.key_id)
         with pytest.raises(UsageError, match="opens the repository already"):
-            await keyring.add(engine, SecretStr("another"), HERE, generated=True)
+            await keyring.add(engine, Secret("another"), HERE, generated=True)
         for wanted in ("", added.key_id[:7], "0" * 64, "../config"):
             with pytest.raises(UsageError, match="names none of the 2 keys"):
                 await keyring.remove(engine, wanted)
@@ -67,7 +67,7 @@ async def test_the_key_in_use_and_the_only_key_are_not_removed(system: System) -
 
 async def test_a_damaged_key_file_is_listed_and_can_be_removed(system: System) -> None:
     async with system.engine() as engine:
-        added = await keyring.add(engine, SecretStr("another"), HERE, generated=True)
+        added = await keyring.add(engine, Secret("another"), HERE, generated=True)
         file = system.repository / "keys" / added.key_id
         file.chmod(0o600)
         file.write_bytes(b"{}")
@@ -116,7 +116,7 @@ async def test_a_kit_that_opens_nothing_is_found_out(system: System, tmp_path: P
         await engine.create(CONFIG)
         kit = await compose(engine, HERE)
         (system.root / "backups.key").rename(tmp_path / "old")
-        added = await keyring.add(engine, SecretStr("the new one"), HERE, generated=True)
+        added = await keyring.add(engine, Secret("the new one"), HERE, generated=True)
     (system.root / "backups.key").write_text("the new one\n")
     async with system.engine() as engine:
         await keyring.remove(engine, kit.key_id)
@@ -153,7 +153,7 @@ async def test_doctor_asks_for_a_kit_until_there_is_one_that_opens(
         assert listed.kit
     assert (await told())[0] == "ok"
     async with system.engine() as engine:
-        await keyring.add(engine, SecretStr("the new one"), HERE, generated=True)
+        await keyring.add(engine, Secret("the new one"), HERE, generated=True)
     (system.root / "backups.key").write_text("the new one\n")
     async with system.engine() as engine:
         assert "make a new one" in (await keyring.remove(engine, made.key_id)).advice
@@ -184,7 +184,7 @@ async def test_a_kit_that_paper_cannot_carry_or_that_opens_nothing_is_not_made(
     system: System, tmp_path: Path
 ) -> None:
     async with system.engine() as engine:
-        await keyring.add(engine, SecretStr("two  blanks"), HERE, generated=True)
+        await keyring.add(engine, Secret("two  blanks"), HERE, generated=True)
         with pytest.raises(UsageError, match="paper cannot carry"):
             await compose(engine, with_password("two  blanks"))
         with pytest.raises(WrongPassword):

@@ -8,6 +8,7 @@ from mcp_backup.discovery_servers import workflows_of
 from mcp_backup.opening import initialise, opened
 from mcp_backup.settings import Settings
 from mcp_backup.settings_sections import RepositorySettings
+from mcp_backup.settings_table import checked
 from mcp_backup.settings_workflows import WorkflowSettings
 from mcp_backup.verbs import CreateRequest
 from mcp_backup.verbs_restores import RestoreRequest
@@ -32,9 +33,7 @@ def as_init_proposes(memory: Path) -> tuple[WorkflowSettings, ...]:
     }
     found = list(workflows_of("memory", configured))
     assert "s3cret" not in str(found)
-    return tuple(
-        WorkflowSettings.model_validate({"name": item.name, **item.settings}) for item in found
-    )
+    return tuple(checked(WorkflowSettings, {"name": item.name, **item.settings}) for item in found)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from mcp_backup.arena import SLOT_SIZE
 from mcp_backup.errors import IntegrityError, UsageError
@@ -55,9 +56,9 @@ def theirs(tmp_path: Path, restic: Restic) -> System:
     """A system over a repository that restic made, with restic's own key and password."""
     settings = settings_of(tmp_path)
     (tmp_path / "backups.key").write_text(restic.environment["RESTIC_PASSWORD"] + "\n")
-    location = settings.repository.model_copy(update={"location": str(restic.location)})
+    location = structs.replace(settings.repository, location=str(restic.location))
     restic("init")
-    return System(tmp_path, settings.model_copy(update={"repository": location}))
+    return System(tmp_path, structs.replace(settings, repository=location))
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ async def test_our_backups_go_into_a_repository_that_restic_made(
     theirs: System, restic: Restic
 ) -> None:
     system = await make_system(theirs.root / "live", rows=2000)
-    settings = system.settings.model_copy(update={"repository": theirs.settings.repository})
+    settings = structs.replace(system.settings, repository=theirs.settings.repository)
     async with System(system.root, settings).engine() as engine:
         report = await engine.create(CreateRequest())
         assert (report.status, report.verification) == ("completed", "passed")

@@ -4,6 +4,8 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+from msgspec import structs
+
 from mcp_backup.forgetting import forget
 from mcp_backup.repository.prune import Fate, survey
 from mcp_backup.repository.repository import Repository
@@ -91,7 +93,7 @@ async def test_retention_of_a_live_system_leaves_what_restic_calls_sound(
     """Snapshots that restic made in it stay, with all their data."""
     made = await make_system(tmp_path / "system")
     retention = RetentionSettings(daily=2, weekly=0, monthly=0, minimum=0)
-    system = System(made.root, made.settings.model_copy(update={"retention": retention}))
+    system = System(made.root, structs.replace(made.settings, retention=retention))
     theirs = restic.at(system.repository, system.password)
     theirs("backup", system.project)
     clock = FrozenClock()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec import structs
 
 from mcp_backup.settings_sections import ConfigSettings
 from mcp_backup.sources.source import Component
@@ -54,7 +55,7 @@ async def make_backups(root: Path) -> System:
     project = ConfigSettings(
         name="project", root=system.project, include=(".env", "*.toml", "settings/*.yaml", "odd/*")
     )
-    settings = system.settings.model_copy(update={"config": (project,)})
+    settings = structs.replace(system.settings, config=(project,))
     system = System(root, settings)
     async with system.engine() as engine:
         for kind in (BackupType.FULL, BackupType.DATABASE, BackupType.FULL):
@@ -67,10 +68,10 @@ async def make_backups(root: Path) -> System:
 def system(made: System, tmp_path: Path) -> System:
     """A copy of the repository to do anything to; the live files are shared."""
     shutil.copytree(made.repository, tmp_path / "copy")
-    location = made.settings.repository.model_copy(update={"location": str(tmp_path / "copy")})
+    location = structs.replace(made.settings.repository, location=str(tmp_path / "copy"))
     return Copy(
         made.root,
-        made.settings.model_copy(update={"repository": location, "state_dir": tmp_path / "state"}),
+        structs.replace(made.settings, repository=location, state_dir=tmp_path / "state"),
     )
 
 
@@ -251,8 +252,8 @@ async def test_backups_that_restic_copies_elsewhere_are_still_ours(
     restic = restic.at(tmp_path / "elsewhere", system.password)
     restic("init")
     restic("copy", "--from-repo", system.repository, "--from-password-file", tmp_path / "password")
-    location = system.settings.repository.model_copy(update={"location": str(restic.location)})
-    settings = system.settings.model_copy(update={"repository": location})
+    location = structs.replace(system.settings.repository, location=str(restic.location))
+    settings = structs.replace(system.settings, repository=location)
     await assert_intact(Copy(system.root, settings), 3)
 
 

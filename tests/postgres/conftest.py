@@ -18,6 +18,7 @@ import pytest
 
 from mcp_backup.settings import Settings
 from mcp_backup.settings_sections import DatabaseSettings, RepositorySettings
+from mcp_backup.settings_table import checked
 from mcp_backup.sources.source import SourceSpec
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -107,7 +108,7 @@ class Live:
             "user": "postgres",
             "dbname": self.name,
         }
-        return DatabaseSettings.model_validate(fields | more)
+        return checked(DatabaseSettings, fields | more)
 
     def spec(self, **more: Any) -> SourceSpec:
         return self.source(**more).spec()

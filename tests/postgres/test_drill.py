@@ -15,9 +15,9 @@ import anyio.to_thread
 import psycopg
 import pytest
 from msgspec.structs import replace
-from pydantic import ValidationError
 
 from mcp_backup.drill_facts import DrilledSource, DrillReport, DrillRequest
+from mcp_backup.errors import SettingsInvalid
 from mcp_backup.manifest import Manifest
 from mcp_backup.opening import opened
 from mcp_backup.proof.drill import drill
@@ -26,6 +26,7 @@ from mcp_backup.proof.report import gathered, rendered
 from mcp_backup.settings_drills import CheckSettings
 from mcp_backup.settings_postgres import for_drills
 from mcp_backup.settings_sections import DatabaseSettings
+from mcp_backup.settings_table import checked
 from mcp_backup.sources.postgres_beside import discard
 from mcp_backup.sources.postgres_ours import Made, write_record
 from mcp_backup.sources.postgres_server import connected, system
@@ -262,7 +263,7 @@ def test_what_a_server_is_still_making_for_a_killed_worker_is_ended(live: Live) 
 def test_the_server_for_drills_is_named_without_a_password_and_gets_none_of_the_sources() -> None:
     fields = {"name": "app", "kind": "postgres", "dbname": "app", "password_command": "pass show"}
     there = "postgresql://drills@db2.example:5433/maintenance"
-    spec = DatabaseSettings.model_validate({**fields, "drill_dsn": there}).spec()
+    spec = checked(DatabaseSettings, {**fields, "drill_dsn": there}).spec()
     drilled_at = for_drills(spec)
     assert drilled_at.path == there
     assert drilled_at.options["connection"] == {
@@ -274,9 +275,9 @@ def test_the_server_for_drills_is_named_without_a_password_and_gets_none_of_the_
     assert drilled_at.options["maintenance_dbname"] == "maintenance"
     assert drilled_at.options["password_command"] is None
     assert spec.options["password_command"] == fields["password_command"]
-    own = DatabaseSettings.model_validate(fields).spec()
+    own = checked(DatabaseSettings, fields).spec()
     assert for_drills(own) is own
-    with pytest.raises(ValidationError, match="must not hold a password"):
-        DatabaseSettings.model_validate({**fields, "drill_dsn": "postgresql://me:pw@h/db"})
-    with pytest.raises(ValidationError, match="must not have `drill_dsn` unless"):
-        DatabaseSettings.model_validate({"name": "n", "path": "/n.db", "drill_dsn": there})
+    with pytest.raises(SettingsInvalid, match="must not hold a password"):
+        checked(DatabaseSettings, {**fields, "drill_dsn": "postgresql://me:pw@h/db"})
+    with pytest.raises(SettingsInvalid, match="must not have `drill_dsn` unless"):
+        checked(DatabaseSettings, {"name": "n", "path": "/n.db", "drill_dsn": there})

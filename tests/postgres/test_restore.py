@@ -117,8 +117,8 @@ async def test_forgotten_undo_points_drop_what_was_kept_unless_another_keeps_it_
     await backed_up(live)
     wreck(live)
     settings = live.settings()
-    rules = settings.restore.model_copy(update={"undo_keep": 1})
-    async with opened(settings.model_copy(update={"restore": rules})) as engine:
+    rules = replace(settings.restore, undo_keep=1)
+    async with opened(replace(settings, restore=rules)) as engine:
         report = await restored(engine)
         (first,) = live.beside()
         await engine.undo(report.undo_id, consent=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec import structs
 
 from mcp_backup.drill_facts import DrillRequest
 from mcp_backup.errors import UnknownSource
@@ -38,8 +39,8 @@ def contents(root: Path) -> dict[str, str]:
 def asking(system: System, *checks: CheckSettings) -> System:
     """The system, with checks on its first database."""
     notes, *others = system.settings.databases
-    asked = notes.model_copy(update={"checks": checks})
-    return System(system.root, system.settings.model_copy(update={"databases": (asked, *others)}))
+    asked = structs.replace(notes, checks=checks)
+    return System(system.root, structs.replace(system.settings, databases=(asked, *others)))
 
 
 async def test_the_newest_and_an_older_copy_of_every_source_are_proven(system: System) -> None:
@@ -83,7 +84,7 @@ async def test_a_scenario_takes_what_that_disaster_takes(system: System) -> None
 
 async def test_sources_come_in_the_order_in_which_they_start(system: System) -> None:
     order = RecoverySettings(start_order=("project", "tasks"))
-    ordered = System(system.root, system.settings.model_copy(update={"recovery": order}))
+    ordered = System(system.root, structs.replace(system.settings, recovery=order))
     async with ordered.engine() as engine:
         report = await drill(engine, DrillRequest(scenario="single-server"))
         measured = await recovery(engine)
@@ -114,7 +115,7 @@ async def test_the_owners_questions_are_asked_and_their_answers_are_not_told(
         ),
         CheckSettings(query="SELECT load_extension('x')", expect=0),
     )
-    quick = asked.settings.model_copy(update={"drills": DrillSettings(check_seconds=0.5)})
+    quick = structs.replace(asked.settings, drills=DrillSettings(check_seconds=0.5))
     async with System(system.root, quick).engine() as engine:
         report = await drill(engine, DrillRequest(("notes",), "single-server"))
     (result,) = report.results
@@ -189,8 +190,8 @@ async def test_the_status_tells_what_recovery_takes_and_fails_with_a_drill(
         assert report.health == "healthy"
         assert report.recovery_seconds is not None
         assert all(each.recovery_seconds for each in report.sources)
-    slow = system.settings.objectives.model_copy(update={"rto_hours": 1e-6})
-    hurried = System(system.root, system.settings.model_copy(update={"objectives": slow}))
+    slow = structs.replace(system.settings.objectives, rto_hours=1e-6)
+    hurried = System(system.root, structs.replace(system.settings, objectives=slow))
     async with hurried.engine() as engine:
         report = await status(engine, around=False)
         assert report.health == "failing"
@@ -199,15 +200,14 @@ async def test_the_status_tells_what_recovery_takes_and_fails_with_a_drill(
 
 async def test_the_schedule_runs_a_drill_and_then_no_other_for_its_slot(system: System) -> None:
     moment = datetime.now(UTC)
-    schedule = system.settings.schedule.model_copy(
-        update={
-            "timezone": "UTC",
-            "daily": None,
-            "weekly": None,
-            "drill": f"{moment:%A %H:%M}".lower(),
-        }
+    schedule = structs.replace(
+        system.settings.schedule,
+        timezone="UTC",
+        daily=None,
+        weekly=None,
+        drill=f"{moment:%A %H:%M}".lower(),
     )
-    planned = System(system.root, system.settings.model_copy(update={"schedule": schedule}))
+    planned = System(system.root, structs.replace(system.settings, schedule=schedule))
     async with planned.engine() as engine:
         (engine.state / "schedule.since").write_text("2026-01-01T00:00:00+00:00")
         async with anyio.create_task_group() as tasks:

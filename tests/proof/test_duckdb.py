@@ -23,7 +23,7 @@ async def test_duckdb_is_drilled_with_the_owners_questions(tmp_path: Path) -> No
         CheckSettings(query="SELECT count(*) FROM read_text('/etc/passwd')", expect=1),
     )
     source = DatabaseSettings(name="memories", path=live, kind="duckdb", checks=checks)
-    settings = settings_of(tmp_path).model_copy(update={"databases": (source,), "config": ()})
+    settings = replace(settings_of(tmp_path), databases=(source,), config=())
     system = System(tmp_path, settings)
     await initialise(settings)
     before = live.read_bytes()
@@ -46,5 +46,5 @@ async def test_duckdb_is_drilled_with_the_owners_questions(tmp_path: Path) -> No
 
 def replace_checks(system: System) -> System:
     (source,) = system.settings.databases
-    databases = (source.model_copy(update={"checks": ()}),)
-    return replace(system, settings=system.settings.model_copy(update={"databases": databases}))
+    databases = (replace(source, checks=()),)
+    return replace(system, settings=replace(system.settings, databases=databases))

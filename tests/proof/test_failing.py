@@ -157,9 +157,9 @@ async def test_a_manifest_that_lies(
 
 
 async def test_a_source_that_was_never_backed_up(system: System) -> None:
-    another = system.settings.databases[0].model_copy(update={"name": "another"})
+    another = replace(system.settings.databases[0], name="another")
     databases = (*system.settings.databases, another)
-    grown = System(system.root, system.settings.model_copy(update={"databases": databases}))
+    grown = System(system.root, replace(system.settings, databases=databases))
     assert ("another", "no-backup") in found(await drilled(grown))
 
 

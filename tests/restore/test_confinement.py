@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec import structs
 
 from mcp_backup.errors import BackupError, RestoreError
 from mcp_backup.settings_sections import DatabaseSettings
@@ -54,7 +55,7 @@ def scene(system: System) -> System:
     for path in system.root.glob("notes.db*"):
         path.rename(live(system) / path.name)
     database = DatabaseSettings(name="notes", path=notes(system), kind="sqlite")
-    settings = settings_of(system.root).model_copy(update={"databases": (database,)})
+    settings = structs.replace(settings_of(system.root), databases=(database,))
     moved = System(system.root, settings)
     change(notes(moved))
     (moved.project / ".env").write_text("TOKEN=newer\n")

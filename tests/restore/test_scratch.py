@@ -45,7 +45,7 @@ async def test_scratch_holds_every_source_and_nothing_live_is_touched(system: Sy
 
 
 async def test_a_source_no_longer_configured_can_be_had_in_scratch(system: System) -> None:
-    settings = system.settings.model_copy(update={"databases": ()})
+    settings = replace(system.settings, databases=())
     async with bench(replace(system, settings=settings)) as on:
         report = await on.restore(RestoreRequest(target="scratch", databases=("notes",)))
     assert len(bodies(Path(report.targets[0].path) / "notes.db")) == 20

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec import structs
 
 from mcp_backup.cron import Cron
 from mcp_backup.engine import Engine
@@ -41,8 +42,8 @@ DAILY, WEEKLY = schedule("daily", "0 2 * * *"), schedule("weekly", "0 3 * * sun"
 @pytest.fixture
 async def system(tmp_path: Path) -> System:
     made = await make_system(tmp_path / "system")
-    utc = made.settings.schedule.model_copy(update={"timezone": "UTC"})
-    return System(made.root, made.settings.model_copy(update={"schedule": utc}))
+    utc = structs.replace(made.settings.schedule, timezone="UTC")
+    return System(made.root, structs.replace(made.settings, schedule=utc))
 
 
 @asynccontextmanager

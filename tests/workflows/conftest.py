@@ -15,6 +15,7 @@ import pytest
 
 from mcp_backup.settings import Settings
 from mcp_backup.settings_sections import RepositorySettings
+from mcp_backup.settings_table import checked
 from mcp_backup.settings_workflows import WorkflowSettings
 
 READING: Mapping[str, Any] = {
@@ -61,7 +62,7 @@ class Keeper:
         here: dict[str, Any] = {"url": self.url}
         if not self.url:
             here = {"command": (sys.executable, "-m", "tests.workflows.keeper", str(self.state))}
-        return WorkflowSettings.model_validate({**READING, **GIVING, **TAKING, **here, **settings})
+        return checked(WorkflowSettings, {**READING, **GIVING, **TAKING, **here, **settings})
 
     def settings(self, *sources: WorkflowSettings, **more: Any) -> Settings:
         return Settings(

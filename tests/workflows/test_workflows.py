@@ -8,9 +8,10 @@ import pytest
 
 from mcp_backup.doctor import diagnose
 from mcp_backup.engine import Engine
-from mcp_backup.errors import NothingBackedUp, PlanExpired, RolledBack, UsageError
+from mcp_backup.errors import NothingBackedUp, PlanExpired, RolledBack, SettingsInvalid, UsageError
 from mcp_backup.opening import initialise, opened
 from mcp_backup.settings import Settings
+from mcp_backup.settings_table import checked
 from mcp_backup.settings_workflows import WorkflowSettings
 from mcp_backup.verbs import BackupType, CreateRequest
 from mcp_backup.verbs_restores import RestorePlan, RestoreReport, RestoreRequest
@@ -211,7 +212,7 @@ async def test_a_directory_of_json_files_is_a_source_too(keeper: Keeper) -> None
     (flows / "done").mkdir(parents=True)
     (flows / "done" / "a.json").write_text(json.dumps(flow("a")))
     (flows / "notes.txt").write_text("not a workflow")
-    source = WorkflowSettings.model_validate({"name": "files", "path": flows})
+    source = checked(WorkflowSettings, {"name": "files", "path": flows})
     settings = keeper.settings(source)
     await backed_up(settings)
     (flows / "done" / "a.json").unlink()
@@ -258,5 +259,5 @@ def test_settings_of_a_place_that_is_none_are_refused() -> None:
         ({"url": "http://me:pw@h/mcp", "tool": "t"}, "must not hold a password"),
         ({"url": "ftp://h", "tool": "t"}, "http:// or https://"),
     ):
-        with pytest.raises(ValueError, match=told):
-            WorkflowSettings.model_validate({"name": "w", **wrong})
+        with pytest.raises(SettingsInvalid, match=told):
+            checked(WorkflowSettings, {"name": "w", **wrong})
