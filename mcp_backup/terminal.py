@@ -8,20 +8,13 @@ made to be copied. Whatever is printed for people is printable: names come from 
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from importlib import import_module
-from typing import Any, Protocol, TextIO, runtime_checkable
+from typing import TextIO
 
+import msgspec
 from msgspec import Struct
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _RED, _PLAIN = "\033[31m", "\033[0m"
-
-
-@runtime_checkable
-class _Model(Protocol):
-    """What knows its own JSON, as the answers of a server do."""
-
-    def model_dump_json(self, *, indent: int) -> str: ...
 
 
 class Terminal(Struct, frozen=True):
@@ -45,7 +38,7 @@ class Terminal(Struct, frozen=True):
     def result(self, reply: object, lines: Sequence[str]) -> None:
         """Print a result: `reply` (a model or a record) for programs, `lines` for people."""
         if self.json:
-            self.out.write(_document(reply) + "\n")
+            self.out.write(_encoded(reply) + "\n")
         else:
             self.out.write("".join(f"{_shown(line)}\n" for line in lines))
         self.out.flush()
@@ -115,13 +108,11 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _document(reply: object) -> str:
-    """Return `reply` as JSON: times as RFC 3339, paths as texts, enumerations as their values."""
-    if isinstance(reply, _Model):
-        return reply.model_dump_json(indent=2)
-    encoding: Any = import_module("msgspec.json")  # for programs only
-    text: bytes = encoding.format(encoding.encode(reply, enc_hook=str), indent=2)
-    return text.decode()
+def _encoded(reply: object) -> str:
+    """Return JSON: times as RFC 3339, paths as texts, enumerations as their values."""
+    if (encode := getattr(reply, "model_dump_json", None)) is not None:
+        return str(encode(indent=2))
+    return msgspec.json.format(msgspec.json.encode(reply, enc_hook=str), indent=2).decode()
 
 
 def _shown(text: str) -> str:

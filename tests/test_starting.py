@@ -61,6 +61,30 @@ def test_a_command_loads_no_server_and_no_library_of_a_database(
     assert loaded(project, *command.split()) & (_SERVERS | _LIBRARIES) == set()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "create --backup_type incremental",
+        "list --limit 3 --backup_type full",
+        "verify latest --level structure",
+        "status",
+        "history --verb create",
+        "check",
+        "restore --dry-run --databases notes",
+        "forget --dry-run",
+        "prune --dry-run",
+        "undo --list",
+        "key list",
+        "doctor",
+        "evidence",
+        "runbook list",
+    ],
+)
+def test_a_command_loads_no_library_of_models(project: Path, command: str) -> None:
+    """Which servers need, and typer for words that are not plain."""
+    assert loaded(project, *command.split()) & _MODELS == set()
+
+
 _RESTORES = {"mcp_backup.restore.journal", "mcp_backup.restore.swap", "mcp_backup.restore.stager"}
 _RESTORES |= {"mcp_backup.verbs_restores"}
 _BACKUPS = {"mcp_backup.backup", "mcp_backup.sources.capture", "mcp_backup.repository.writer"}

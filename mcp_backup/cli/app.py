@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from mcp_backup import __version__
 from mcp_backup.cli.arguments import FREE_FORM, arranged
+from mcp_backup.cli.plain import PlainCommand, PlainGroup
 from mcp_backup.cli.surroundings import Surroundings
 from mcp_backup.errors import BackupError
 from mcp_backup.history_facts import Asker, asked_by
@@ -119,6 +120,7 @@ def _collect_cycles(*, seldom: bool) -> None:
 def _program(chosen: str, terminal: Terminal) -> typer.Typer:
     """Build the program with the verb asked for; the others are there by name and summary."""
     program = typer.Typer(
+        cls=PlainGroup,
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -155,7 +157,8 @@ def _program(chosen: str, terminal: Terminal) -> typer.Typer:
         settings = free if name == FREE_FORM else {}
         function = verb.load() if name == chosen else _not_chosen
         help_text = None if name == chosen else verb.summary
-        program.command(name, help=help_text, context_settings=settings)(function)
+        adding = program.command(name, cls=PlainCommand, help=help_text, context_settings=settings)
+        adding(function)
     return program
 
 

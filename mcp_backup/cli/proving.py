@@ -17,7 +17,6 @@ from mcp_backup.proof.drill import ledger_of
 from mcp_backup.proof.evidence import Evidence
 from mcp_backup.proof.objectives import compared
 from mcp_backup.proof.report import gathered, write_report
-from mcp_backup.server.drill_reply import DrillReply
 from mcp_backup.terminal_drills import drilled, listed_evidence
 
 _FINDINGS = 3
@@ -64,7 +63,7 @@ def drill(
         lambda engine, listener: run(engine, request, listener),
         unfinished="Nothing is on record, and nothing live was touched.",
     )
-    this.terminal.result(DrillReply.of(report), drilled(report))
+    this.answer("drill_reply:DrillReply.of", report, drilled(report))
     return 0 if report.ok else _FINDINGS
 
 

@@ -10,7 +10,6 @@ from msgspec import Struct
 from mcp_backup.cli.arguments import moment
 from mcp_backup.cli.session import session
 from mcp_backup.history_facts import Run
-from mcp_backup.server.status_reply import StatusReply
 from mcp_backup.status import status as status_of
 from mcp_backup.terminal_status import listed_runs, stood
 
@@ -45,7 +44,7 @@ def status(context: typer.Context) -> int:
     """Say how the backups are: healthy, at risk or failing, and why. Exits with 3 when failing."""
     this = session(context)
     report = this.run(lambda engine, _: status_of(engine), unfinished="Nothing was changed.")
-    this.terminal.result(StatusReply.of(report), stood(report))
+    this.answer("status_reply:StatusReply.of", report, stood(report))
     return _FAILING if report.health == "failing" else 0
 
 
