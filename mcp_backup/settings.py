@@ -33,7 +33,7 @@ from mcp_backup.settings_sections import (
     ScheduleSettings,
 )
 from mcp_backup.settings_server import ServerSettings
-from mcp_backup.settings_table import Refused, Section, UsablePath, converted
+from mcp_backup.settings_table import Refused, Section, UsablePath, checked
 from mcp_backup.settings_workflows import WorkflowSettings
 from mcp_backup.sources.source import SourceSpec
 
@@ -189,7 +189,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     }
     for name in ours:
         if name.upper().removeprefix(PREFIX).split("__")[0].lower() not in _WRITTEN:
-            unknown: SettingsInvalid = _wording().unknown_variable(name, PREFIX, Written, _APART)
+            wording = import_module("mcp_backup.settings_wording")
+            unknown: SettingsInvalid = wording.unknown_variable(name, PREFIX, Written, _APART)
             raise unknown
     if not ours:  # which is usual; what reads them takes as long to load as the settings
         return {}
@@ -222,19 +223,8 @@ def _validated(
     from_file: Mapping[str, Any], from_environment: Mapping[str, Any], file: Path | None
 ) -> Settings:
     values = _merged(from_file, from_environment)
-    try:
-        written: Written = converted(Written, values)
-    except msgspec.ValidationError:
-        wording = _wording()
-        refused: SettingsInvalid = wording.invalid(
-            values, Written, wording.Origin(file, from_environment)
-        )
-        raise refused from None
+    written = checked(Written, values, (file, from_environment))
     return Settings(file=file, **{name: getattr(written, name) for name in _WRITTEN})
-
-
-def _wording() -> Any:  # what is wrong is seldom said, and takes as long to load as the settings
-    return import_module("mcp_backup.settings_wording")
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from mcp_backup.settings import PREFIX, Written
 from mcp_backup.settings_shape import bare, entries, entry, item
 
 _TRUTH = {
-    **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), "true"),
-    **dict.fromkeys(("0", "off", "f", "false", "n", "no"), "false"),
+    **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
+    **dict.fromkeys(("0", "off", "f", "false", "n", "no"), False),
 }
 
 
@@ -55,4 +55,7 @@ def _value(name: str, text: str, declared: Any) -> Any:
             ) from None
     if kind is bool:
         return _TRUTH.get(text.strip().lower(), text)
-    return text.strip() if kind in (int, float) else text
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, EnumType
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -39,18 +39,20 @@ class Mistake:
 
 def mistakes(value: object, declared: Any, place: Place = ()) -> list[Mistake]:
     """Return what keeps `value` from being what is declared, in the order of the declarations."""
-    refusal = _refusal(value, declared)
-    if refusal is None:
-        return []
     kind, limits = bare(declared)
+    if value is None and _refusal(value, declared) is None:
+        return []
+    exactly: Any = Annotated[kind, limits]  # not `None`, as which the text "null" would do
     if entries(kind):
-        return _of_table(value, kind, place, refusal)
+        return _of_table(value, kind, place)
     if entry(kind) is not None:
         return _of_free_table(value, entry(kind), place)
     if item(kind) is not None:
-        return _of_list(value, item(kind), place)
-    sentence = _ruled(refusal) or _sentence(value, kind, limits)
-    return [Mistake(place, sentence, value)]
+        return _of_list(value, exactly, place)
+    refusal = _refusal(value, exactly)
+    if refusal is None:
+        return []
+    return [Mistake(place, _ruled(refusal) or _sentence(value, kind, limits), value)]
 
 
 def _refusal(value: object, declared: Any) -> msgspec.ValidationError | None:
@@ -65,9 +67,9 @@ def _ruled(refusal: msgspec.ValidationError) -> str:
     return refusal.__cause__.sentence if isinstance(refusal.__cause__, Refused) else ""
 
 
-def _of_table(
-    value: object, kind: Any, place: Place, refusal: msgspec.ValidationError
-) -> list[Mistake]:
+def _of_table(value: object, kind: Any, place: Place) -> list[Mistake]:
+    if isinstance(value, kind):  # built by hand, and checked as it was
+        return []
     if not isinstance(value, Mapping):
         return [Mistake(place, "must be a table", value)]
     known = entries(kind)
@@ -79,7 +81,8 @@ def _of_table(
             found.append(Mistake((*place, name), "is missing"))
     unknown = [name for name in value if name not in known]
     found += [Mistake((*place, name), "is not a setting", unknown=True) for name in unknown]
-    return found or [_of_rule(value, place, refusal)]
+    refusal = None if found else _refusal(value, kind)
+    return [_of_rule(value, place, refusal)] if refusal else found
 
 
 def _of_rule(value: Mapping[str, Any], place: Place, refusal: msgspec.ValidationError) -> Mistake:
@@ -107,9 +110,11 @@ def _of_list(value: object, declared: Any, place: Place) -> list[Mistake]:
     found = [
         mistake
         for position, each in enumerate(value)
-        for mistake in mistakes(each, declared, (*place, position))
+        for mistake in mistakes(each, item(declared), (*place, position))
     ]
-    return found or [Mistake(place, "must be a list of at least one", value)]
+    if not found and _refusal(value, declared) is not None:
+        return [Mistake(place, "must be a list of at least one", value)]
+    return found
 
 
 def _sentence(value: object, kind: Any, limits: msgspec.Meta) -> str:

@@ -87,23 +87,35 @@ class Repeated(Section, frozen=True, kw_only=True):
             raise Refused("must have `every` or `cron`, not both")
 
 
-def checked(kind: type[Table], values: Mapping[str, Any]) -> Table:
+def checked(
+    kind: type[Table],
+    values: Mapping[str, Any],
+    origin: tuple[Path | None, Mapping[str, Any]] | None = None,
+) -> Table:
     """Return the table of this kind that holds `values`, whose types may be anybody's guess.
+
+    `origin` is the file they come from, and those that come from the environment.
 
     Raises:
         SettingsInvalid: says of each mistake where it is, what is expected and what was found.
     """
     try:
-        table: Table = converted(kind, values)
+        table: Table = msgspec.convert(values, kind, dec_hook=_of_ours)
     except msgspec.ValidationError:
         wording = import_module("mcp_backup.settings_wording")
-        refused: SettingsInvalid = wording.invalid(values, kind, None)
-        raise refused from None
-    return table
+        refused: SettingsInvalid | None = wording.refusal(values, kind, origin)
+    else:
+        return table
+    if refused is not None:
+        raise refused
+    loosely: Table = converted(kind, values)
+    return loosely
 
 
 def converted(kind: Any, value: object) -> Any:
-    """Return `value` as what `kind` declares.
+    """Return `value` as what `kind` declares, also where a text stands for a number.
+
+    The text "null" counts as `None` here, wherever there may be none and no text.
 
     Raises:
         msgspec.ValidationError: it is none; its cause is the `Refused` of a rule, if one did.

@@ -41,15 +41,20 @@ class Origin(Struct, frozen=True):
         return str(self.file or "the environment")
 
 
-def invalid(
-    values: Mapping[str, Any], kind: type[Section], origin: Origin | None
-) -> SettingsInvalid:
-    """Word all that keeps `values` from being a table of this kind as one error.
+def refusal(
+    values: Mapping[str, Any],
+    kind: type[Section],
+    origin: tuple[Path | None, Mapping[str, Any]] | None,
+) -> SettingsInvalid | None:
+    """Word all that keeps `values` from being a table of this kind as one error; `None` if nothing.
 
     Without an `origin` they are a program's, and no file and no variable is named.
     """
     found = mistakes(values, kind)
-    told = [_told(mistake, kind, origin) for mistake in found[:_MOST]]
+    if not found:
+        return None
+    named = Origin(*origin) if origin else None
+    told = [_told(mistake, kind, named) for mistake in found[:_MOST]]
     facts = [fact for fact, _ in told]
     if len(found) > _MOST:
         facts.append(f"and {len(found) - _MOST} more")

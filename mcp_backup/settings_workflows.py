@@ -86,7 +86,7 @@ class WorkflowSettings(Repeated, frozen=True, kw_only=True):
     cursor: CursorSettings | None = None
     restore: GiveBackSettings | None = None
     remove: TakeAwaySettings | None = None
-    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60
+    timeout_seconds: Annotated[float, Meta(gt=0, le=3600)] = 60.0
     token_file: UsablePath | None = None
     token_command: Filled | None = None
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)

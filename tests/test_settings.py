@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.settings import Settings, _validated, load_settings
+from mcp_backup.settings_sections import RetentionSettings
+from mcp_backup.settings_table import checked
 from mcp_backup.sources.source import Component, SourceSpec
 
 EXAMPLE = """
@@ -261,6 +263,12 @@ def test_a_url_is_left_as_it_is(tmp_path: Path, location: str) -> None:
             LEAST + '[[config]]\nname = "a"\nroot = "."\ninclude = ["../x"]',
             "config[1].include[1] must be a pattern below `root`",
         ),
+        (LEAST + '[server]\noauth = "null"', "server.oauth must be a table, got 'null'"),
+        (LEAST + "[server]\nport = true", "server.port must be a whole number, got true"),
+        (LEAST + 'append_only = "perhaps"', "append_only must be true or false, got 'perhaps'"),
+        (LEAST + DATABASE + 'host = "h"', 'must not have `host` unless its `kind` is "postgres"'),
+        (LEAST + 'file = "f"', "repository.file is not a setting"),
+        ('file = "f"\n' + LEAST, "file is not a setting"),
         ("[repository\n", "mcp-backup.toml is not TOML: Expected ']'"),
         (
             LEAST + "location = 2\n",
@@ -313,6 +321,54 @@ def test_many_mistakes_are_told_at_once_but_not_as_a_wall(tmp_path: Path) -> Non
     assert "repository.wrong4" in told
     assert "repository.wrong5" not in told
     assert "and 4 more" in told
+
+
+def test_mistakes_in_several_tables_are_told_in_one_go(tmp_path: Path) -> None:
+    told = refusal(
+        tmp_path,
+        LEAST + "[retention]\ndaily = -1\nyearly = 1\n[restore]\nundo_keep = 0\n"
+        '[[databases]]\nname = "a"\n[[databases]]\nname = "b c"\npath = "b"\n',
+    )
+    for said in (
+        "retention.daily must be a number of at least 0",
+        "retention.yearly is not a setting",
+        "restore.undo_keep must be a number of at least 1",
+        "databases[1].path is missing",
+        "databases[2].name must be 1 to 100 letters",
+    ):
+        assert said in told
+
+
+@pytest.mark.parametrize("daily", ["7", '"7"', "7.0"])
+def test_a_number_may_stand_in_quotes(tmp_path: Path, daily: str) -> None:
+    settings = load(tmp_path, LEAST + f"[retention]\ndaily = {daily}")
+    assert repr(settings.retention.daily) == "7"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("true", True), ("Yes", True), ("1", True), ("off", False), ("NO", False)]
+)
+def test_truth_has_many_words_in_the_environment(tmp_path: Path, word: str, meant: bool) -> None:
+    settings = load(tmp_path, MCP_BACKUP_SCHEDULE__ENABLED=word)
+    assert settings.schedule.enabled is meant
+
+
+def test_a_table_of_the_environment_is_json_and_single_settings_override_it(
+    tmp_path: Path,
+) -> None:
+    settings = load(
+        tmp_path,
+        LEAST + "[retention]\nmonthly = 1",
+        MCP_BACKUP_RETENTION__DAILY="4",
+        MCP_BACKUP_RETENTION='{"daily": 3, "weekly": 2}',
+    )
+    kept = settings.retention
+    assert (kept.daily, kept.weekly, kept.monthly) == (4, 2, 1)
+
+
+def test_a_programs_settings_are_refused_without_naming_a_file() -> None:
+    with pytest.raises(SettingsInvalid, match=r"^daily must be a whole number, got 'many'$"):
+        checked(RetentionSettings, {"daily": "many"})
 
 
 @pytest.mark.parametrize(
