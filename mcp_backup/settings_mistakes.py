@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
+from msgspec.structs import FieldInfo
 
+from mcp_backup.secret import Secret
 from mcp_backup.settings_shape import bare, entries, entry, item
 from mcp_backup.settings_table import Refused, converted
 
@@ -52,7 +54,8 @@ def mistakes(value: object, declared: Any, place: Place = ()) -> list[Mistake]:
     refusal = _refusal(value, exactly)
     if refusal is None:
         return []
-    return [Mistake(place, _ruled(refusal) or _sentence(value, kind, limits), value)]
+    found = NOTHING if kind is Secret else value
+    return [Mistake(place, _ruled(refusal) or _sentence(value, kind, limits), found)]
 
 
 def _refusal(value: object, declared: Any) -> msgspec.ValidationError | None:
@@ -82,16 +85,24 @@ def _of_table(value: object, kind: Any, place: Place) -> list[Mistake]:
     unknown = [name for name in value if name not in known]
     found += [Mistake((*place, name), "is not a setting", unknown=True) for name in unknown]
     refusal = None if found else _refusal(value, kind)
-    return [_of_rule(value, place, refusal)] if refusal else found
+    return [_of_rule(value, known, place, refusal)] if refusal else found
 
 
-def _of_rule(value: Mapping[str, Any], place: Place, refusal: msgspec.ValidationError) -> Mistake:
+def _of_rule(
+    value: Mapping[str, Any],
+    known: Mapping[str, FieldInfo],
+    place: Place,
+    refusal: msgspec.ValidationError,
+) -> Mistake:
     cause = refusal.__cause__
     if not isinstance(cause, Refused):
         return Mistake(place, f"must be different ({refusal})")
     if not cause.at:
         return Mistake(place, cause.sentence)
-    return Mistake((*place, *cause.at), cause.sentence, value.get(str(cause.at[0]), NOTHING))
+    name = str(cause.at[0])
+    secret = name in known and bare(known[name].type)[0] is Secret
+    found = NOTHING if secret else value.get(name, NOTHING)
+    return Mistake((*place, *cause.at), cause.sentence, found)
 
 
 def _of_free_table(value: object, declared: Any, place: Place) -> list[Mistake]:

@@ -9,7 +9,10 @@ import msgspec
 import pytest
 
 from mcp_backup.errors import SettingsInvalid
+from mcp_backup.secret import Secret
 from mcp_backup.settings import Settings, load_settings
+from mcp_backup.settings_alerts import AlertSettings
+from mcp_backup.settings_table import checked
 from tests.alerts.conftest import Desk, backup, told
 from tests.alerts.receiver import SECRET, Receiver
 
@@ -46,6 +49,15 @@ async def test_no_log_file_or_answer_has_a_secret(
     assert kept
     assert not any(SECRET.encode() in data for data in kept)
     assert all(path.stat().st_mode & 0o077 == 0 for path in desk.root.rglob("*"))
+
+
+def test_a_receiver_that_a_program_makes_wrongly_is_refused_without_its_secret() -> None:
+    for wrong in ({"url": f"ftp://{SECRET}"}, {"url": [SECRET]}, {"command": f"'{SECRET}"}):
+        with pytest.raises(SettingsInvalid) as refused:
+            checked(AlertSettings, {"kind": "webhook", **wrong})
+        assert SECRET not in str(refused.value)
+    with pytest.raises(ValueError, match="url must be an http:// or https:// address"):
+        AlertSettings(kind="webhook", url=Secret(SECRET))
 
 
 def loaded(tmp_path: Path, alerts: str) -> Settings:
