@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape, unescape
 
+from msgspec import Struct
+
 from mcp_backup.errors import UsageError
 
 _SHOWN_SOURCES = 16  # more would not leave it one page
@@ -30,8 +32,7 @@ _LABELS = {
 _TAG = re.compile(r"<[^<>]*>")
 
 
-@dataclass(frozen=True, slots=True)
-class KitSource:
+class KitSource(Struct, frozen=True):
     """One source: where it lies in a snapshot, and where it was taken from."""
 
     tree: str
@@ -56,8 +57,7 @@ class Kit:
         return hashlib.sha256(self.password.encode()).hexdigest()[:_CODE_DIGITS]
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(Struct, frozen=True):
     """A heading, and lines of prose or of commands."""
 
     title: str

@@ -6,7 +6,6 @@ settings is well by itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, EnumType
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -29,8 +28,7 @@ _OTHERWISE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(msgspec.Struct, frozen=True):
     """A sentence that goes on after the setting's name, and the value found, if that matters."""
 
     place: Place

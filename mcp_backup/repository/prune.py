@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
 from anyio import from_thread, to_thread
+from msgspec import Struct
 
 from mcp_backup.errors import IntegrityError
 from mcp_backup.format.blob import BlobKind
@@ -46,8 +48,7 @@ class Fate(StrEnum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class PackPlan:
+class PackPlan(Struct, frozen=True):
     """One pack's fate and the reason. `size` is bytes in the store, `used` those that are needed.
 
     `indexed` is False for a pack that no index lists.
@@ -151,15 +152,14 @@ def plan_prune(
     return PrunePlan(tuple(plans), snapshots, index, used)
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(Struct):
     """What is in one pack. `used` and `unused` are bytes; the header counts as used."""
 
     pack: PackId
     used: int
     unused: int = 0
     needed: int = 0  # blobs
-    kinds: set[BlobKind] = field(default_factory=set)
+    kinds: set[BlobKind] = msgspec.field(default_factory=set)
     plain_tree: bool = False
     size: int = 0  # in the store
 
