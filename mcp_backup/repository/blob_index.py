@@ -8,6 +8,9 @@ entry numbers finds them:
     entries  = all of them, those of one listing of a pack side by side
     table    = uint32 each: 0 for empty, else 1 + the entry's number; at most half full
 
+An index that was kept (`thawed`) gets its table when more than a few blobs are looked for: a backup
+of what did not change asks for five, and searching its 3 MB for each takes less.
+
 The hash is Python's own for bytes, salted per process: ids are SHA-256, but who chooses what is
 backed up could choose ids that collide in any hash known beforehand. A pack listed again adds
 only what it did not list before. The same blob in several packs is legal, and every place of it
@@ -18,6 +21,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from threading import Lock
 from typing import NamedTuple
 
 from mcp_backup.format.blob import BlobKind
@@ -34,6 +38,7 @@ _COUNTS = struct.Struct("<III")  # of listings, entries, whole trees
 _KINDS = tuple(BlobKind)
 _KIND_BYTE = tuple(bytes([kind]) for kind in BlobKind)
 _SMALLEST_TABLE = 1 << 10
+_FEW = 8  # lookups without a table; each takes 0.3 ms a gigabyte, making it 10
 _MOST_WHOLE = 256  # directories known to be whole: those of the newest backups are asked for
 
 
@@ -52,7 +57,7 @@ class Location(NamedTuple):
 
 
 class BlobIndex:
-    """Finds blobs, and lists packs. Reads may come from any thread while nobody adds.
+    """Finds blobs, and lists packs. Lookups may come from any thread while nobody adds.
 
     Nothing ever leaves an index, so what it was once found to have whole it has: it remembers some
     directories below which it has every blob.
@@ -64,6 +69,8 @@ class BlobIndex:
         self._entries = bytearray()
         self._count = 0
         self._table = array("I", bytes(4 * _SMALLEST_TABLE))
+        self._inserted = 0  # entries that are in the table: all, or not yet those that were kept
+        self._searches, self._inserting = 0, Lock()
         self._packs: list[PackId] = []  # the pack of each listing
         self._starts = array("Q")  # the number of each listing's first entry
         self._listing_of: dict[PackId, int] = {}  # a pack's first listing
@@ -104,8 +111,6 @@ class BlobIndex:
         for number, pack in enumerate(index._packs):
             if index._listing_of.setdefault(pack, number) != number:
                 index._more.setdefault(pack, []).append(number)
-        index._grow()
-        index._insert(0)
         return index
 
     def __len__(self) -> int:
@@ -132,11 +137,10 @@ class BlobIndex:
         self._packs.append(pack)
         self._starts.append(self._count)
         self._entries += listing
-        first, self._count = self._count, len(self._entries) // _SIZE
-        if self._count * 2 > len(self._table):
-            first = 0
-            self._grow()
-        self._insert(first)
+        behind = self._inserted < self._count
+        self._count = len(self._entries) // _SIZE
+        if not behind:
+            self._whole_table()
 
     def find(self, kind: BlobKind, identity: BlobId) -> Location | None:
         """Return where the blob lies, or None; of several places, the one listed first."""
@@ -161,11 +165,12 @@ class BlobIndex:
 
     def find_all(self, kind: BlobKind, identity: BlobId) -> list[Location]:
         """Return every place where the blob lies, the one that `find` gives first."""
-        mask = len(self._table) - 1
+        table = self._whole_table()
+        mask = len(table) - 1
         slot = hash(identity) & mask
         handle = identity + _KIND_BYTE[kind]
         found = []
-        while number := self._table[slot]:
+        while number := table[slot]:
             if self._entries.startswith(handle, (number - 1) * _SIZE):
                 found.append(self._location(number - 1))
             slot = (slot + 1) & mask
@@ -173,7 +178,10 @@ class BlobIndex:
 
     def position(self, kind: BlobKind, identity: BlobId) -> int | None:
         """Return the blob's number, below `len(self)` and stable: good for marking bits."""
-        table = self._table
+        if self._inserted < self._count and self._searches < _FEW:
+            self._searches += 1
+            return self._searched(identity + _KIND_BYTE[kind])
+        table = self._whole_table()
         mask = len(table) - 1
         slot = hash(identity) & mask
         if not table[slot]:
@@ -188,7 +196,7 @@ class BlobIndex:
 
     def positions(self, kind: BlobKind, identities: Iterable[BlobId]) -> list[int | None]:
         """Return what `position` returns for each, in order, in half of the time."""
-        table, begins, kind_byte = self._table, self._entries.startswith, _KIND_BYTE[kind]
+        table, begins, kind_byte = self._whole_table(), self._entries.startswith, _KIND_BYTE[kind]
         mask = len(table) - 1
         found = list[int | None]()
         for identity in identities:
@@ -206,7 +214,7 @@ class BlobIndex:
         Blobs that were saved together mostly are asked for together, so each is looked for behind
         the last before it is looked up: twice as fast as `positions`.
         """
-        table, begins, kind_byte = self._table, self._entries.startswith, _KIND_BYTE[kind]
+        table, begins, kind_byte = self._whole_table(), self._entries.startswith, _KIND_BYTE[kind]
         mask = len(table) - 1
         missing, following = list[int](), 0  # of the entries, the one behind the last found
         for n, identity in enumerate(identities):
@@ -272,11 +280,28 @@ class BlobIndex:
         have = {entry for old in known for entry in _split(old)}
         return b"".join(entry for entry in _split(listing) if entry not in have)
 
+    def _searched(self, handle: bytes) -> int | None:
+        """Find an entry without the table; the first of several, as by the table."""
+        at = self._entries.find(handle)
+        while at % _SIZE and at >= 0:  # by chance, across the border of two
+            at = self._entries.find(handle, at + 1)
+        return None if at < 0 else at // _SIZE
+
+    def _whole_table(self) -> "array[int]":
+        """Return the table, with all entries in it."""
+        if self._inserted < self._count:
+            with self._inserting:  # of several threads that look, one
+                if self._count * 2 > len(self._table):
+                    self._grow()
+                self._insert(self._inserted)
+                self._inserted = self._count
+        return self._table
+
     def _grow(self) -> None:
         size = len(self._table)
         while self._count * 2 > size:
             size *= 2
-        self._table = array("I", bytes(4 * size))
+        self._table, self._inserted = array("I", bytes(4 * size)), 0
 
     def _insert(self, first: int) -> None:
         table = self._table

@@ -101,6 +101,47 @@ def test_the_index_agrees_with_a_dictionary(packs: list[list[int]]) -> None:
     assert together == [(blob, index.find(BlobKind.DATA, blob)) for blob in asked]
 
 
+@given(
+    st.lists(st.lists(st.integers(0, 30), max_size=8), max_size=6),
+    st.lists(st.integers(0, 40), max_size=20),
+    st.lists(st.integers(0, 40), max_size=8),
+)
+def test_an_index_that_was_kept_is_the_same_however_few_are_looked_for(
+    packs: list[list[int]], asked: list[int], more: list[int]
+) -> None:
+    index = BlobIndex()
+    for number, listed in enumerate(packs):
+        pack = PackId(numbered((1 << 42) + number))
+        index.add(pack, [entry(blob, 100 * n) for n, blob in enumerate(listed)])
+    kept = BlobIndex.thawed(memoryview(b"".join(index.frozen())))
+    for each in (index, kept):
+        for blob in asked[: len(asked) // 2]:
+            each.find(BlobKind.DATA, BlobId(numbered(blob)))
+        each.add(OTHER, [entry(blob, 100 * n) for n, blob in enumerate(more)])
+    blobs = [BlobId(numbered(blob)) for blob in asked]
+    assert [kept.find(BlobKind.DATA, blob) for blob in blobs] == [
+        index.find(BlobKind.DATA, blob) for blob in blobs
+    ]
+    assert kept.positions(BlobKind.DATA, blobs) == index.positions(BlobKind.DATA, blobs)
+    assert [kept.find_all(BlobKind.DATA, blob) for blob in blobs] == [
+        index.find_all(BlobKind.DATA, blob) for blob in blobs
+    ]
+    assert kept.frozen() == index.frozen()
+
+
+def test_what_lies_across_two_entries_is_no_blob() -> None:
+    second = next(n for n in range(10_000) if numbered(n)[7] == BlobKind.DATA)
+    index = BlobIndex()
+    index.add(PACK, [entry(10_001), entry(second, 100)])
+    data = b"".join(index.frozen())
+    entries = data[-2 * 45 :]
+    across = BlobId(entries[20:52])
+    assert entries.find(across + bytes([BlobKind.DATA])) == 20
+    kept = BlobIndex.thawed(memoryview(data))
+    assert kept.find(BlobKind.DATA, across) is None
+    assert kept.find(BlobKind.DATA, BlobId(numbered(second))) == Location(PACK, 100, 100, 4096)
+
+
 def test_a_blob_costs_less_than_sixty_bytes() -> None:
     listings = [
         (PackId(numbered((1 << 50) + n)), packed(entry(n * 1000 + m) for m in range(1000)))
