@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import platformdirs
 
 from mcp_backup.errors import SettingsInvalid
 from mcp_backup.password import resolve_password
@@ -72,9 +71,7 @@ class Written(Section, frozen=True, kw_only=True):
     recovery: RecoverySettings = RecoverySettings()
     server: ServerSettings = ServerSettings()
     alerts: tuple[AlertSettings, ...] = ()
-    state_dir: UsablePath = msgspec.field(
-        default_factory=lambda: platformdirs.user_state_path("mcp-backup", appauthor=False)
-    )
+    state_dir: UsablePath = msgspec.field(default_factory=lambda: _user_directory("state"))
 
     def __post_init__(self) -> None:
         """Refuse names that are used twice."""
@@ -163,7 +160,14 @@ def _found(config: Path | None, environ: Mapping[str, str], cwd: Path) -> Path |
 
 
 def _user_file() -> Path:
-    return platformdirs.user_config_path("mcp-backup", appauthor=False) / FILE_NAME
+    return _user_directory("config") / FILE_NAME
+
+
+def _user_directory(purpose: str) -> Path:
+    """Return where a user's state or config belongs. Loads what knows; most settings say it."""
+    dirs = import_module("platformdirs").PlatformDirs("mcp-backup", appauthor=False)
+    found: Path = getattr(dirs, f"user_{purpose}_path")
+    return found
 
 
 def _from_file(file: Path) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 Paths are absolute by the time they arrive here: `settings.py` knows what they are relative to.
 """
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 from msgspec.structs import force_setattr
@@ -79,7 +79,7 @@ class ScheduleSettings(Section, frozen=True, kw_only=True):
         """Refuse zones that this machine does not know, and make "never" `None`."""
         if self.timezone != "local":
             try:
-                ZoneInfo(self.timezone)
+                import_module("zoneinfo").ZoneInfo(self.timezone)  # most are "local"
             except (OSError, ValueError, LookupError):
                 raise Refused(
                     'must be "local" or a zone this machine knows, such as "Europe/Oslo"',
