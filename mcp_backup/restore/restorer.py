@@ -46,7 +46,7 @@ from mcp_backup.restore.undo_plan import UndoPlans
 from mcp_backup.restore.workspace import RESTORES
 from mcp_backup.sources import capture
 from mcp_backup.sources.confined import refuse_links
-from mcp_backup.sources.source import SERVED, SourceSpec
+from mcp_backup.sources.source import PIECEWISE, SERVED, SourceSpec
 from mcp_backup.tasks import task_group
 from mcp_backup.verbs_restores import (
     RestoredTarget,
@@ -264,8 +264,11 @@ class Restorer:
     ) -> None:
         for choice in choices:
             assert choice.spec is not None
-            tree = await subtree(repository, origin.tree, choice.record.tree)
-            now = await look(choice.spec, (await survey(repository, tree)).paths)
+            paths: Sequence[str] = ()
+            if choice.spec.kind in PIECEWISE:  # what else there is, is looked at whole
+                tree = await subtree(repository, origin.tree, choice.record.tree)
+                paths = (await survey(repository, tree)).paths
+            now = await look(choice.spec, paths)
             if why := stored.seen[choice.key].differs(now):
                 raise PlanExpired(
                     f"the live file changed since the plan was made: {choice.key}: {why}",
