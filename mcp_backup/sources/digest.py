@@ -34,7 +34,7 @@ def of_file(file: FileIO) -> str:
     buffer = bytearray(_PIECE)
     view = memoryview(buffer)
     whole = blake3()
-    while filled := _fill(file, view):
+    while filled := fill(file, view):
         whole.update(segments(view[:filled]))
     return f"segments:{whole.hexdigest()}"
 
@@ -45,7 +45,7 @@ def of_path(path: str | os.PathLike[str]) -> str:
         return of_file(file)
 
 
-def _fill(file: FileIO, view: memoryview) -> int:
+def fill(file: FileIO, view: memoryview) -> int:
     """Read until `view` is full or the file ends: segments must not depend on short reads."""
     filled = 0
     while filled < len(view):
