@@ -8,14 +8,13 @@ needed to read an image that is whole in itself, so `of_image` may be called any
 """
 
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 
 from blake3 import blake3
 from msgspec import Struct
 
 from mcp_backup.sources.digest import SEGMENT, fill, of_segments, segments
+from mcp_backup.sources.rooms import two_rooms
 
 LOCK_BYTES = 1 << 30  # offset of the page that SQLite keeps for locks, and nothing else
 _MAGIC = b"SQLite format 3\0"
@@ -71,24 +70,19 @@ def of_image(path: str | os.PathLike[str]) -> ImageDigests:
     The two digests are made side by side, of one reading.
     """
     content, whole, first = ContentDigest(), bytearray(), b""
-    rooms, hashing = [memoryview(bytearray(_PIECE)) for _ in range(2)], deque[Future[None]]()
-    with open(path, "rb", buffering=0) as file, ThreadPoolExecutor(1) as beside:
+    with open(path, "rb", buffering=0) as file, two_rooms(_PIECE) as rooms:
         size = os.fstat(file.fileno()).st_size
         for position in count(0, _PIECE):
-            rooms.reverse()
-            if len(hashing) == len(rooms):
-                hashing.popleft().result()  # of what is in this room
-            piece = rooms[0][: fill(file, rooms[0])]
+            room = rooms.next()
+            piece = room[: fill(file, room)]
             if not piece:
                 break
             page = page_size(first or piece)
             if position == 0:
                 first = bytes(piece[:page])
             start = page if position in (0, LOCK_BYTES) else 0
-            hashing.append(beside.submit(content.update, piece[start:]))
+            rooms.give(content.update, piece[start:])
             whole += segments(piece)
-        for job in hashing:
-            job.result()
     told = content.end(first) if is_whole(first, size) else ""
     return ImageDigests(of_segments(bytes(whole)), told)
 

@@ -121,7 +121,7 @@ def content_digest(name: str, path: Path) -> str:
         return reader.read(connection, _nowhere)
 
 
-def _nowhere(_offset: int, _data: bytes) -> None:
+def _nowhere(_offset: int, _data: bytes | memoryview) -> None:
     """Let a piece go."""
 
 

@@ -14,7 +14,7 @@ import apsw
 
 from mcp_backup.sources.sqlite_digest import ContentDigest
 
-WriteAt = Callable[[int, bytes], None]
+WriteAt = Callable[[int, bytes | memoryview], None]  # which is gone after the call
 
 _PIECE = 1 << 20
 _SERIAL = count()
@@ -26,7 +26,7 @@ _QUIET = (
 )
 
 
-def stream(source: apsw.Connection, write_at: WriteAt) -> None:
+def stream(source: apsw.Connection, write_at: Callable[[int, bytes], None]) -> None:
     """Hand every page of `source` to `write_at`, with its offset in bytes.
 
     The caller holds a read transaction on `source`: without one a busy writer would have the
@@ -90,7 +90,7 @@ def copy(source: apsw.Connection, target: apsw.Connection) -> None:
 class _Pages(apsw.VFS):
     """A file system of one file that is only ever written."""
 
-    def __init__(self, name: str, write_at: WriteAt) -> None:
+    def __init__(self, name: str, write_at: Callable[[int, bytes], None]) -> None:
         self.vfs_name = name
         self._write_at = write_at
         super().__init__(name, "")
@@ -111,7 +111,7 @@ class _Pages(apsw.VFS):
 class _PagesFile:
     """The file: takes writes, knows its size, holds no bytes."""
 
-    def __init__(self, write_at: WriteAt) -> None:
+    def __init__(self, write_at: Callable[[int, bytes], None]) -> None:
         self._write_at = write_at
         self._size = 0
 

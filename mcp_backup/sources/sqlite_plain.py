@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 import apsw
 
 from mcp_backup.sources.digest import SEGMENT
+from mcp_backup.sources.rooms import two_rooms
 from mcp_backup.sources.sqlite_digest import LOCK_BYTES, ContentDigest, is_whole, page_size
 from mcp_backup.sources.sqlite_file import HEADER_SIZE
 from mcp_backup.sources.sqlite_pages import WriteAt, in_pieces
@@ -50,10 +51,15 @@ class Reader:
         if file is None:
             return in_pieces(connection, write_at)
         digest, page = ContentDigest(), page_size(os.pread(file, HEADER_SIZE, 0))
-        for offset, piece in _pieces(file):
-            write_at(offset, piece)
-            passed = page if offset in (0, LOCK_BYTES) else 0
-            digest.update(memoryview(piece)[passed:])
+        size = os.fstat(file).st_size
+        with two_rooms(_PIECE) as rooms:
+            for offset in range(0, size, _PIECE):
+                piece = rooms.next()[: size - offset]
+                if os.preadv(file, [piece], offset) != len(piece):
+                    raise OSError(errno.EIO, "the file ends before its end")
+                passed = page if offset in (0, LOCK_BYTES) else 0
+                rooms.give(digest.update, piece[passed:])
+                write_at(offset, piece)
         return digest.end(os.pread(file, page, 0))
 
     def plain(self, connection: apsw.Connection) -> int | None:
@@ -82,13 +88,3 @@ class Reader:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._files.callback(os.close, descriptor)
         return descriptor
-
-
-def _pieces(file: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the file in pieces, each with its offset; the first page comes first."""
-    size = os.fstat(file).st_size
-    for offset in range(0, size, _PIECE):
-        piece = os.pread(file, _PIECE, offset)
-        if len(piece) != min(_PIECE, size - offset):
-            raise OSError(errno.EIO, "the file ends before its end")
-        yield offset, piece

@@ -155,7 +155,7 @@ def new_image(name: str, image: Path) -> Iterator[WriteAt]:
         os.close(descriptor)
 
 
-def _write_at(descriptor: int, offset: int, data: bytes) -> None:
+def _write_at(descriptor: int, offset: int, data: bytes | memoryview) -> None:
     with memoryview(data) as rest:
         done = 0
         while done < len(rest):

@@ -66,7 +66,7 @@ def test_a_file_that_is_all_there_is_stays_so_while_it_is_read(tmp_path: Path) -
     before = sqlite.content_digest("notes", live)
     offsets: list[int] = []
 
-    def take(offset: int, _data: bytes) -> None:
+    def take(offset: int, _data: bytes | memoryview) -> None:
         if not offsets:
             ask_live(live, "UPDATE t SET text = 'later'")
             ask_live(live, "PRAGMA wal_checkpoint(PASSIVE)")
