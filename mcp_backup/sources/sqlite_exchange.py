@@ -25,6 +25,7 @@ import fcntl
 import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from mcp_backup.sources.sqlite_digest import LOCK_BYTES, is_whole, page_size
 from mcp_backup.sources.sqlite_file import HEADER_SIZE, WAL_MODE, LiveFile
 from mcp_backup.sources.sqlite_reading import Patience
 
-_PIECE = 1 << 20  # a multiple of every page size
+_PIECE = 4 << 20  # a multiple of every page size
 _FEW = 1024  # pages that may differ in any database
 _SHARE = 8  # one page in so many may differ
 _CHECKPOINT_LOCK = 121  # a byte of the index; held by whoever checkpoints
@@ -129,16 +130,18 @@ def _changed(main: int, new: int, last: sqlite_wal.End, wal: int) -> Sequence[in
         return None
     found = {1, *(number for number in sqlite_wal.pages_in(wal, last) if number <= pages)}
     live, image = bytearray(_PIECE), bytearray(_PIECE)
-    for offset in range(0, size, _PIECE):
-        old, wanted = _read(main, live, offset), _read(new, image, offset)
-        if old != wanted:
-            found.update(
-                (offset + start) // page + 1
-                for start in range(0, len(wanted), page)
-                if old[start : start + page] != wanted[start : start + page]
-            )
-            if len(found) > most:
-                return None
+    with ThreadPoolExecutor(1) as beside:
+        for offset in range(0, size, _PIECE):
+            reading = beside.submit(_read, main, live, offset)
+            wanted, old = _read(new, image, offset), reading.result()
+            if old != wanted:
+                found.update(
+                    (offset + start) // page + 1
+                    for start in range(0, len(wanted), page)
+                    if old[start : start + page] != wanted[start : start + page]
+                )
+                if len(found) > most:
+                    return None
     found.discard(LOCK_BYTES // page + 1)
     return array("I", sorted(found))
 
