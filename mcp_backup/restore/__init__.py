@@ -37,6 +37,7 @@ compared and examined like everything. Verification takes nothing from there (`v
 The order is: stage and examine, then undo points, then the exchange. The undo point comes as
 late as it can, since what is written between it and the exchange is in neither; for a database
 that is written to without pause that is the time a worker takes to start, a tenth of a second. One
-that nobody writes to is kept while the staged copy is examined, and again if somebody did.
+that nobody writes to is kept while its copy is examined, or staged where that was examined before,
+and again if somebody did.
 Stop the program first where a tenth of a second matters; the plan names those that have it open.
 """
