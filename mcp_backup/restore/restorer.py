@@ -3,8 +3,8 @@
     plan → confirm → stage → examine → keep an undo point → exchange → verify → result
 
 Staging comes before the undo point, so that the undo point is taken as late as can be. That of a
-database is taken ahead, while its copy is examined or staged, and counts if nothing is written until
-the exchange. A restore to scratch ends after the examination.
+database is taken ahead, while its copy is examined or staged, and counts if nothing is written
+until the exchange. A restore to scratch ends after the examination.
 """
 
 import os

@@ -9,7 +9,7 @@ Marks, by which a live database is recognised: `duckdb:<digest of all its values
 write, and closing it, moves them about.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ _FACTS = {
     "tables": mapped(number),
     "columns": mapped(rows_of(text, text)),
 }
+_Look = Callable[[str, Path, Evidence | None], Iterator[Finding]]  # at one database, by its key
 _LOOKS = 5  # at headers that somebody is writing
 
 
@@ -50,6 +51,21 @@ def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
         SourceUnreadable: there is none, or DuckDB is not installed.
         IntegrityError: the evidence is none.
     """
+    return _compared(directory, evidence, _examined)
+
+
+def opens(directory: Path, evidence: Evidence) -> list[Finding]:
+    """See that DuckDB opens databases which were examined before, and that they are those.
+
+    For bytes that are known to be those that `examine` was given: what it found, it would again.
+
+    Raises:
+        SourceUnreadable, IntegrityError: as of `examine`.
+    """
+    return _compared(directory, evidence, _opened)
+
+
+def _compared(directory: Path, evidence: Evidence | None, look: _Look) -> list[Finding]:
     if evidence is not None:
         trusted(evidence.facts, _FACTS)
     found = {shard.key: shard.path for shard in below(directory)}
@@ -65,7 +81,7 @@ def examine(directory: Path, evidence: Evidence | None) -> list[Finding]:
         elif evidence is not None and key not in seen:
             findings.append(Finding("extra", key, "is there and was not captured"))
         else:
-            findings += _examined(key, found[key], evidence)
+            findings += look(key, found[key], evidence)
     return findings
 
 
@@ -162,15 +178,25 @@ def _examined(key: str, path: Path, evidence: Evidence | None) -> Iterator[Findi
     try:
         now = ask(subject, "look", path)
     except Fault as fault:
-        if fault.why == "too-new":
-            words = f"its tables were not looked into: {fault}"
-            yield Finding("not-examined", subject, words)
-        else:
-            yield Finding("integrity", subject, f"not a whole DuckDB database: {fault}")
+        yield _faulty(subject, fault)
         return
     if evidence is None or "unread" in evidence.facts["shards"][key]:
         return
     yield from _differences(key, subject, now, evidence)
+
+
+def _opened(key: str, path: Path, _evidence: Evidence | None) -> Iterator[Finding]:
+    subject = key or path.name
+    try:
+        ask(subject, "peek", path)
+    except Fault as fault:
+        yield _faulty(subject, fault)
+
+
+def _faulty(subject: str, fault: Fault) -> Finding:
+    if fault.why == "too-new":
+        return Finding("not-examined", subject, f"its tables were not looked into: {fault}")
+    return Finding("integrity", subject, f"not a whole DuckDB database: {fault}")
 
 
 def _differences(

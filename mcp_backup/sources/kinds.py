@@ -27,7 +27,7 @@ _LIBRARIES: Mapping[str, str] = {"postgres": "psycopg"}  # those that come with 
 GLANCED: Mapping[str, str] = {  # kinds whose live state `glance` tells, which a module words
     "sqlite": "mcp_backup.sources.sqlite_file",  # 45 ms less than with SQLite, of 110
 }
-OPENED = frozenset({"sqlite"})  # kinds that can say of a proven copy that it opens
+OPENED = frozenset({"sqlite", "duckdb"})  # kinds that can say of a proven copy that it opens
 SILENT = frozenset({"postgres", "workflows"})  # kinds of which it cannot be told
 
 

@@ -206,6 +206,23 @@ def test_a_directory_of_databases_is_one_source(tmp_path: Path) -> None:
     assert codes == {("missing", "b.duckdb"), ("content", "2026/a.duckdb")}
 
 
+def test_of_what_was_examined_before_every_shard_has_to_open(tmp_path: Path) -> None:
+    root = tmp_path / "akosha"
+    make(root / "2026" / "a.duckdb")
+    make(root / "b.duckdb")
+    found = taken(source(root), tmp_path)
+    staged = stage(found, tmp_path / "staged")
+    assert kind.opens(staged, found.evidence) == []
+    (staged / "b.duckdb").unlink()
+    whole = (staged / "2026" / "a.duckdb").read_bytes()
+    (staged / "2026" / "a.duckdb").write_bytes(whole[:20_000])
+    codes = {(item.code, item.subject) for item in kind.opens(staged, found.evidence)}
+    assert codes == {("missing", "b.duckdb"), ("integrity", "2026/a.duckdb")}
+    newer(staged / "2026" / "a.duckdb")
+    (one,) = [item for item in kind.opens(staged, found.evidence) if item.subject != "b.duckdb"]
+    assert one.code == "not-examined"
+
+
 def test_types_schema_and_rows_that_differ_are_found(tmp_path: Path) -> None:
     live = make(tmp_path / "memories.duckdb")
     found = taken(source(live), tmp_path)
