@@ -50,10 +50,17 @@ async def emptied(template: Path, tmp_path: Path) -> tuple[System, list[str], li
 async def test_killed_while_a_worker_exchanges_a_database_it_is_old_or_new_and_then_new(
     template: Path, tmp_path: Path, milliseconds: int
 ) -> None:
-    """The worker outlives its parent for a moment, and recovery waits for that."""
+    """The worker outlives its parent for a moment, and recovery waits for that.
+
+    Where that is long, on a machine that others use, it finds the database locked, and leaves it
+    to the next start.
+    """
     system, new, old = await emptied(template, tmp_path)
     assert run(system, "late", milliseconds) == "killed"
-    await restorer_on(system, settle_seconds=SETTLE_SECONDS).recover()
+    starts = 0
+    while await restorer_on(system, settle_seconds=SETTLE_SECONDS).recover():
+        starts += 1
+    assert 1 <= starts <= 3
     assert bodies(system.notes) == new != old
     assert count(system.notes, "ballast") == 5000
     assert await restorer_on(system).recover() == []
