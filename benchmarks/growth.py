@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
+from msgspec import structs
+
 from benchmarks.life import day, held_open
 from benchmarks.processes import tree_size
 from benchmarks.programs import Ours
@@ -170,7 +172,7 @@ async def add_snapshots(ours: Ours, there: int, count: int) -> None:
             moment = newest.time - timedelta(hours=number)
             identity = f"backup_{moment:%Y%m%d_%H%M%S}"
             tags = (newest.tags[0], identity, *newest.tags[2:])
-            await engine.repository.add_snapshot(replace(newest, time=moment, tags=tags))
+            await engine.repository.add_snapshot(structs.replace(newest, time=moment, tags=tags))
 
 
 async def _chunk_list(ours: Ours) -> int:
