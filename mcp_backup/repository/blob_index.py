@@ -165,6 +165,8 @@ class BlobIndex:
 
     def find_all(self, kind: BlobKind, identity: BlobId) -> list[Location]:
         """Return every place where the blob lies, the one that `find` gives first."""
+        if self._few_yet():
+            return [*map(self._location, self._searched(identity + _KIND_BYTE[kind]))]
         table = self._whole_table()
         mask = len(table) - 1
         slot = hash(identity) & mask
@@ -178,9 +180,8 @@ class BlobIndex:
 
     def position(self, kind: BlobKind, identity: BlobId) -> int | None:
         """Return the blob's number, below `len(self)` and stable: good for marking bits."""
-        if self._inserted < self._count and self._searches < _FEW:
-            self._searches += 1
-            return self._searched(identity + _KIND_BYTE[kind])
+        if self._few_yet():
+            return next(self._searched(identity + _KIND_BYTE[kind]), None)
         table = self._whole_table()
         mask = len(table) - 1
         slot = hash(identity) & mask
@@ -280,12 +281,20 @@ class BlobIndex:
         have = {entry for old in known for entry in _split(old)}
         return b"".join(entry for entry in _split(listing) if entry not in have)
 
-    def _searched(self, handle: bytes) -> int | None:
-        """Find an entry without the table; the first of several, as by the table."""
+    def _few_yet(self) -> bool:
+        """Tell whether a blob is to be searched, since the table is not there; count it."""
+        if self._inserted == self._count or self._searches >= _FEW:
+            return False
+        self._searches += 1
+        return True
+
+    def _searched(self, handle: bytes) -> Iterator[int]:
+        """Find a blob's entries without the table, in the order in which it has them."""
         at = self._entries.find(handle)
-        while at % _SIZE and at >= 0:  # by chance, across the border of two
+        while at >= 0:
+            if at % _SIZE == 0:  # and not, by chance, across the border of two
+                yield at // _SIZE
             at = self._entries.find(handle, at + 1)
-        return None if at < 0 else at // _SIZE
 
     def _whole_table(self) -> "array[int]":
         """Return the table, with all entries in it."""
