@@ -47,7 +47,7 @@ from mcp_backup.restore.undo_plan import UndoPlans
 from mcp_backup.restore.workspace import RESTORES
 from mcp_backup.sources import capture
 from mcp_backup.sources.confined import refuse_links
-from mcp_backup.sources.source import PIECEWISE, SERVED, SourceSpec
+from mcp_backup.sources.source import PIECEWISE, SERVED, Component, SourceSpec
 from mcp_backup.tasks import task_group
 from mcp_backup.verbs_restores import (
     RestoredTarget,
@@ -247,7 +247,8 @@ class Restorer:
         async with task_group() as tasks:
             if is_proven(record):
                 tasks.start_soon(swap.keep_ahead, target)
-            tasks.start_soon(_write_early, directory, staging)
+            if target.spec.component is Component.DATABASES:  # few files, and large
+                tasks.start_soon(_write_early, directory, staging)
             return await stage_source(means, origin.tree, record, directory, meanwhile)
 
     def _choices(self, plan: RestorePlan, origin: Origin) -> tuple[Choice, ...]:
