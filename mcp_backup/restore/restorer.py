@@ -40,7 +40,7 @@ from mcp_backup.restore.rules import Rules
 from mcp_backup.restore.scratch import restore_to_scratch, sweep_scratch
 from mcp_backup.restore.seen import look
 from mcp_backup.restore.signatures import DATABASE, of_staged
-from mcp_backup.restore.stager import subtree, survey
+from mcp_backup.restore.stager import subtree, survey, worded
 from mcp_backup.restore.swap import Swap
 from mcp_backup.restore.turn import turn
 from mcp_backup.restore.undo_plan import UndoPlans
@@ -242,7 +242,7 @@ class Restorer:
             self._rules.step(f"fsync staged {target.key}")
             if not is_proven(record):
                 tasks.start_soon(swap.keep_ahead, target)
-            await to_thread.run_sync(fsync_tree, directory)
+            await to_thread.run_sync(_written, directory)
 
         async with task_group() as tasks:
             if is_proven(record):
@@ -300,8 +300,10 @@ async def _write_early(directory: Path, staging: anyio.CancelScope) -> None:
 
 
 def _written(directory: Path) -> None:
+    """Have the disk write what is staged by now; what it refuses is told once, and so not lost."""
     if directory.exists():
-        fsync_tree(directory)
+        with worded(directory):
+            fsync_tree(directory)
 
 
 def _real(directory: Path) -> str:

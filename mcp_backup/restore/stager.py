@@ -30,6 +30,13 @@ from mcp_backup.repository.pool import SealingPool
 from mcp_backup.repository.reader import Goal, fill_file
 from mcp_backup.repository.repository import Repository
 
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space there, or raise its limits"
+    ),
+    errno.EIO: "Look whether the disk that it is on is failing,",
+}
+
 # Content into an empty file → its bytes. Where these are not as many as announced, last, at most
 # one blob more than that is written: a small repository can hold a file of any size.
 Write = Callable[[Sequence[BlobId], Path, int], Awaitable[int]]
@@ -136,7 +143,7 @@ async def stage(
     """
     items = await _items(repository, tree, limits or Limits())
     size = sum(item.node.size for item in items if item.node.type == "file")
-    with _worded(directory):
+    with worded(directory):
         await to_thread.run_sync(_make_room, directory, size)
         await to_thread.run_sync(_make_directories, directory, items)
         for item in items:
@@ -244,14 +251,17 @@ def _finish(directory: Path, items: Sequence[_Item]) -> None:
 
 
 @contextmanager
-def _worded(directory: Path) -> Iterator[None]:
-    """Say in our words what the disk refuses."""
+def worded(directory: Path, doing: str = "staging") -> Iterator[None]:
+    """Say in our words what the disk refuses of what is staged, or kept, in `directory`.
+
+    Raises:
+        RestoreError: it refuses something.
+    """
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise RestoreError(
-            f"staging in {directory}: {error.strerror or error}",
-            hint=("Free some space there, or raise its limits" if full else "Make it writable")
-            + " and try again. Nothing live was touched.",
+            f"{doing} in {directory}: {error.strerror or error}",
+            hint=f"{_ADVICE.get(error.errno or 0, 'Make it writable')} and try again. "
+            "Nothing live was touched.",
         ) from error

@@ -51,6 +51,7 @@ from mcp_backup.restore.signatures import (
     of_kept,
     of_live,
 )
+from mcp_backup.restore.stager import worded
 from mcp_backup.restore.workspace import remove_tree
 from mcp_backup.sources import capture
 from mcp_backup.sources.kinds import KeptCopy
@@ -206,7 +207,8 @@ class Swap:
 
     async def _make_durable(self, target: Target, directory: Path) -> None:
         self.journal.step(f"fsync undo {target.key}")
-        await to_thread.run_sync(fsync_tree, directory)
+        with worded(directory, "keeping an undo point"):
+            await to_thread.run_sync(fsync_tree, directory)
 
     async def _undone(self, failure: "_ExchangeFailed") -> NoReturn:
         """Put back what was exchanged, and raise what the caller should hear."""

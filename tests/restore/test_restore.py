@@ -1,5 +1,6 @@
 """Restores over live data: what changes, what is kept, what is refused, and the way back."""
 
+import errno
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -247,6 +248,29 @@ async def test_a_copy_without_a_digest_is_examined_whatever_the_backup_says(
         with pytest.raises(StagingRejected, match="row-count"):
             await replace(bad, origin=replace(bad.origin, manifest=manifest)).restore(NOTES)
     assert contents(system) == wrecked
+
+
+@pytest.mark.parametrize("verified", [True, False])
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("restorer", r"staging in .*/staged/.*: Input/output error"),
+        ("swap", r"keeping an undo point in .*/undo/.*: Input/output error"),
+    ],
+)
+async def test_a_disk_that_refuses_is_named_and_nothing_live_is_touched(
+    system: System, monkeypatch: pytest.MonkeyPatch, place: str, told: str, verified: bool
+) -> None:
+    def refuse(_directory: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    wrecked = wreck(system)
+    monkeypatch.setattr(f"mcp_backup.restore.{place}.fsync_tree", refuse)
+    async with bench(system) as on:
+        with pytest.raises(RestoreError, match=told):
+            await read_back(on, verified=verified).restore(NOTES)
+    assert contents(system) == wrecked
+    assert list(on.restores.iterdir()) == []
 
 
 async def test_findings_that_the_source_had_itself_do_not_stop_a_restore(system: System) -> None:
