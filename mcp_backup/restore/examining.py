@@ -16,6 +16,7 @@ from mcp_backup.repository.repository import Repository
 from mcp_backup.restore.stager import Write, in_bulk, one_by_one, stage, subtree
 from mcp_backup.sources import capture, sqlite_digest
 from mcp_backup.sources.digest import of_path
+from mcp_backup.sources.kinds import OPENED
 from mcp_backup.sources.source import Finding
 from mcp_backup.tasks import task_group
 
@@ -148,7 +149,22 @@ def _read(record: SourceRecord, directory: Path) -> _Read:
         if found != file.digest:
             message = f"expected {file.digest}, got {found}"
             findings.append(Finding("digest", file.path, message))
+    if record.kind in OPENED:  # a log that nobody captured would be replayed
+        known = {file.path for file in record.evidence.files}
+        findings += [
+            Finding("extra", path, "is there and was not captured")
+            for path in sorted(_files_below(directory) - known)
+        ]
     return _Read(findings, content if len(record.evidence.files) == 1 else "")
+
+
+def _files_below(directory: Path) -> set[str]:
+    """Return the paths of all that is below a directory and is none itself."""
+    return {
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
 
 
 def refuse(record: SourceRecord, staged: Staged) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from mcp_backup.doctor import diagnose
 from mcp_backup.errors import TargetBusy
+from mcp_backup.restore.examining import examined
 from mcp_backup.sources.source import Evidence
 from mcp_backup.verbs import BackupReport, CreateRequest, Level
 from mcp_backup.verbs_restores import RestoreRequest
@@ -110,6 +111,24 @@ async def test_a_file_of_a_newer_duckdb_goes_through_backup_and_restore(system: 
         plan = await engine.plan_restore(RestoreRequest(databases=("memories",)))
         await engine.restore(plan.plan_id, consent=True)
     assert live.read_bytes() == content
+
+
+async def test_a_log_that_was_not_captured_is_found_beside_a_copy(
+    system: System, tmp_path: Path
+) -> None:
+    """It would be replayed over the copy, whose own bytes are what they were."""
+    async with system.engine() as engine:
+        manifest = await engine.catalog.manifest(await engine.catalog.find("latest"))
+    assert manifest is not None
+    (record,) = (each for each in manifest.sources if each.name == "memories")
+    assert record.evidence is not None
+    (tmp_path / "staged").mkdir()
+    for file in record.evidence.files:
+        shutil.copy2(system.root / file.path, tmp_path / "staged" / file.path)
+    assert await examined(record, tmp_path / "staged") == []
+    fewer = replace(record.evidence, files=record.evidence.files[:1])
+    (found,) = await examined(replace(record, evidence=fewer), tmp_path / "staged")
+    assert (found.code, found.subject) == ("extra", "memories.duckdb.wal")
 
 
 def test_a_bare_restic_gives_back_file_and_log(
